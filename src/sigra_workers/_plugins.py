@@ -1,0 +1,80 @@
+"""The plugin host: one pluggy manager a `Workers` object, behind a typed facade."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol, cast
+
+import pluggy
+
+from sigra_workers import hooks
+from sigra_workers.args import Id
+from sigra_workers.errors import AdapterNotFoundError, InvalidSettingsError
+from sigra_workers.hooks import Decision
+from sigra_workers.jobs import JobInfo, JobRef
+from sigra_workers.protocols import Adapter
+
+_log: Final = logging.getLogger("sigra_workers")
+
+
+class Lifecycle(Protocol):
+    """The lifecycle hooks as `hooks.py` declares them; pluggy's own relay is untyped."""
+
+    def sigra_enqueued(self, *, job: JobRef, organization_id: Id | None) -> object: ...
+    def sigra_started(self, *, job: JobInfo, organization_id: Id | None) -> object: ...
+    def sigra_finished(
+        self,
+        *,
+        job: JobInfo,
+        organization_id: Id | None,
+        decision: Decision | None,
+        exception: BaseException | None,
+        duration: float,
+    ) -> object: ...
+    def sigra_dead(
+        self, *, job: JobInfo, organization_id: Id | None, reason: str, exception: BaseException | None
+    ) -> object: ...
+    def sigra_audit_failed(
+        self, *, action: str, fields: tuple[str, ...], exception: BaseException
+    ) -> object: ...
+
+
+class Plugins:
+    """Finds the adapter by name and tells the lifecycle hooks."""
+
+    def __init__(self, plugins: Iterable[object]) -> None:
+        self._manager = pluggy.PluginManager(hooks.PROJECT)
+        self._manager.add_hookspecs(hooks)
+        for plugin in plugins:
+            self.add(plugin)
+
+    def add(self, plugin: object) -> None:
+        """Register a plugin; a hook or argument that does not exist is refused here."""
+        try:
+            self._manager.register(plugin)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise InvalidSettingsError("plugin", str(error)) from error
+
+    def adapter(self, name: str, settings: Mapping[str, Any]) -> Adapter:
+        """Make the adapter `name`; its distribution alone is loaded, whatever else is installed."""
+        made = self._make(name, settings)
+        if made is None and self._load(name):
+            made = self._make(name, settings)
+        if made is None:
+            from importlib.metadata import entry_points
+
+            raise AdapterNotFoundError(name, sorted(entry_points(group=hooks.PROJECT).names))
+        return made
+
+    def _make(self, name: str, settings: Mapping[str, Any]) -> Adapter | None:
+        return cast("Adapter | None", self._manager.hook.sigra_adapter(name=name, settings=settings))
+
+    def _load(self, name: str) -> bool:
+        return self._manager.load_setuptools_entrypoints(hooks.PROJECT, name=name) > 0
+
+    def tell(self, call: Callable[[Lifecycle], object]) -> None:
+        """Tell one hook; one that raises is logged and changes nothing."""
+        try:
+            call(cast("Lifecycle", self._manager.hook))
+        except Exception as error:  # noqa: BLE001  # hooks observe
+            _log.error("a lifecycle hook raised %s", type(error).__name__, exc_info=error)

@@ -1,0 +1,353 @@
+"""Every exception of the library, one tree under `SigraWorkersError`.
+
+Constructors are positional and keep their facts as attributes, so each error survives pickling. The
+first line of a message stands alone in a log; no message ever holds a job's args.
+"""
+
+from collections.abc import Sequence
+
+
+class SigraWorkersError(Exception):
+    """Base of every error that sigra-workers raises."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of a single argument; every message here is a plain text.
+        return self.message()
+
+    def message(self) -> str:
+        """The text of the error; subclasses build it from their facts."""
+        return " ".join(str(arg) for arg in self.args)
+
+
+# -- args --------------------------------------------------------------------------------------------
+
+
+class InvalidArgsError(SigraWorkersError, ValueError):
+    """Args that can't become a job. `worker` is the worker's name, `problems` names every fault found."""
+
+    def __init__(self, worker: str, problems: Sequence[str]) -> None:
+        super().__init__(worker, tuple(problems))
+        self.worker = worker
+        self.problems = tuple(problems)
+
+    def message(self) -> str:
+        """One line a problem, the first on the first line."""
+        return f"args of worker {self.worker!r} are not valid: " + "\n  also: ".join(self.problems)
+
+
+class MissingTenantKeyError(InvalidArgsError):
+    """`organization_id` or `actor_id` is absent. None is a value: pass it where there is nobody."""
+
+
+class MissingArgError(SigraWorkersError, KeyError):
+    """A key that a worker needs is absent at run time, as in a job made by hand."""
+
+    def __init__(self, key: str, found: Sequence[str]) -> None:
+        super().__init__(key, tuple(found))
+        self.key = key
+        self.found = tuple(found)
+
+    def message(self) -> str:
+        """The absent key and the keys that are there; never a value."""
+        return (
+            f"job args have no key {self.key!r}, only {list(self.found)}\n"
+            "make jobs with handle.new(...) or handle.enqueue(...), which check this before sending"
+        )
+
+
+class WrongArgError(SigraWorkersError, TypeError):
+    """A job arg has another type than the one asked for."""
+
+    def __init__(self, key: str, found: str, expected: str) -> None:
+        super().__init__(key, found, expected)
+        self.key, self.found, self.expected = key, found, expected
+
+    def message(self) -> str:
+        """The key, the type found and the type expected; never the value."""
+        return f"job arg {self.key!r} is of type {self.found}, expected {self.expected}"
+
+
+# -- making and registering ------------------------------------------------------------------------
+
+
+class InvalidOptionError(SigraWorkersError, ValueError):
+    """An option that is unknown, or has a value it can't have."""
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(option, problem)
+        self.option, self.problem = option, problem
+
+    def message(self) -> str:
+        """The option and what is wrong with it."""
+        return f"option {self.option!r}: {self.problem}"
+
+
+class UnknownQueueError(InvalidOptionError):
+    """A queue that no handle declares: nobody would read it."""
+
+    def __init__(self, queue: str, known: Sequence[str]) -> None:
+        SigraWorkersError.__init__(self, queue, tuple(known))
+        self.option, self.queue, self.known = "queue", queue, tuple(known)
+        self.problem = (
+            f"no worker is declared for queue {queue!r}, known are {list(self.known)}\n"
+            f"declare a worker on it, or name it: Workers(queues=[{queue!r}])"
+        )
+
+
+class InvalidWorkerError(SigraWorkersError, TypeError):
+    """A worker, scope builder or around that can't serve; refused when it is registered."""
+
+    def __init__(self, worker: str, problem: str) -> None:
+        super().__init__(worker, problem)
+        self.worker, self.problem = worker, problem
+
+    def message(self) -> str:
+        """The object and what is wrong with it."""
+        return f"{self.worker} can't be registered: {self.problem}"
+
+
+class DuplicateWorkerError(SigraWorkersError, ValueError):
+    """Two workers with one name or alias, or two implementations of one handle."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def message(self) -> str:
+        """The name and who has it already."""
+        return f"worker {self.name!r} {self.problem}"
+
+
+# -- sending ---------------------------------------------------------------------------------------
+
+
+class EnqueueError(SigraWorkersError):
+    """Jobs that may not have reached the queue; the cause is chained.
+
+    `accepted`, `rejected` and `unknown` are tuples of job ids. Rejected jobs were not sent. Unknown
+    jobs were sent and the answer was lost: they may run.
+    """
+
+    def __init__(self, accepted: Sequence[str], rejected: Sequence[str], unknown: Sequence[str]) -> None:
+        super().__init__(tuple(accepted), tuple(rejected), tuple(unknown))
+        self.accepted, self.rejected, self.unknown = tuple(accepted), tuple(rejected), tuple(unknown)
+
+    def message(self) -> str:
+        """How many jobs were accepted, rejected and are unknown, and what to do."""
+        return (
+            f"the queue accepted {len(self.accepted)} jobs, rejected {len(self.rejected)},"
+            f" and left {len(self.unknown)} unknown\n"
+            "enqueue the rejected jobs again; unknown ones were sent, but the answer was lost: they may run"
+        )
+
+
+class DuplicateJobError(EnqueueError):
+    """The `job_id` given is already queued, scheduled, running or dead."""
+
+    def message(self) -> str:
+        """The ids that exist already, and what to do."""
+        return (
+            f"a job with id {', '.join(map(repr, self.rejected))} exists already;"
+            f" {len(self.accepted)} other jobs were accepted\n"
+            'leave it be, give another job_id, or pass on_duplicate="skip" to enqueue_many'
+        )
+
+
+class AdapterNotFoundError(SigraWorkersError, LookupError):
+    """No installed distribution supplies the adapter."""
+
+    def __init__(self, adapter: str, found: Sequence[str]) -> None:
+        super().__init__(adapter, tuple(found))
+        self.adapter, self.found = adapter, tuple(found)
+
+    def message(self) -> str:
+        """The adapter asked for, those that are there, and the install command."""
+        return (
+            f"adapter {self.adapter!r} is not installed, found are {list(self.found)}\n"
+            f"install it: pip install 'sigra-workers[{self.adapter}]'"
+        )
+
+
+class InvalidSettingsError(SigraWorkersError, ValueError):
+    """Settings of an adapter, or of `Workers`, that can't work."""
+
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(subject, problem)
+        self.subject, self.problem = subject, problem
+
+    def message(self) -> str:
+        """Whose settings, and what is wrong with them."""
+        return f"{self.subject}: {self.problem}"
+
+
+class WorkersNotBoundError(SigraWorkersError, RuntimeError):
+    """A worker process has no `Workers` object to find its workers in."""
+
+    def __init__(self, adapter: str, command: str) -> None:
+        super().__init__(adapter, command)
+        self.adapter, self.command = adapter, command
+
+    def message(self) -> str:
+        """What is missing, and the command that starts the process rightly."""
+        return (
+            f"this {self.adapter} worker process is bound to no Workers object\n"
+            f"start it with its boot file: {self.command}, or set SIGRA_WORKERS=app.jobs:workers"
+        )
+
+
+class NotFoundError(SigraWorkersError, LookupError):
+    """A `module:attribute` that does not lead to a `Workers` object."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def message(self) -> str:
+        """The path and where it ended."""
+        return f"{self.path!r} leads to no Workers object: {self.problem}"
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+class InvalidPayloadError(SigraWorkersError, ValueError):
+    """A payload that is not a job of wire version 1; never run."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def message(self) -> str:
+        """What is wrong with the payload."""
+        return (
+            f"the job's payload is broken: {self.problem}\n"
+            "jobs are made with handle.enqueue(...); a payload made by hand follows the wire form, version 1"
+        )
+
+
+class PayloadVersionError(InvalidPayloadError):
+    """A payload of a newer wire version than this process knows."""
+
+    def __init__(self, found: object, expected: int) -> None:
+        SigraWorkersError.__init__(self, found, expected)
+        self.found, self.expected = found, expected
+        self.problem = f"it is of wire version {found!r}, this process knows up to {expected}"
+
+    def message(self) -> str:
+        """Both versions, and what to do."""
+        return f"{self.problem}\nupgrade sigra-workers in the worker processes before the senders"
+
+
+class UnknownWorkerError(SigraWorkersError, LookupError):
+    """No worker of that name is implemented in this worker process, grace time included."""
+
+    def __init__(self, worker: str, waited: float) -> None:
+        super().__init__(worker, waited)
+        self.worker, self.waited = worker, waited
+
+    def message(self) -> str:
+        """The name, how long the job waited in seconds, and what to do."""
+        return (
+            f"worker {self.worker!r} is not implemented in this worker process, waited {self.waited:.0f} s\n"
+            "import its module in the boot file, or keep its old name: aliases=[...]"
+        )
+
+
+class InvalidResultError(SigraWorkersError, TypeError):
+    """`perform` returned something else than Ok, Error, Snooze or Cancel."""
+
+    def __init__(self, worker: str, found: str) -> None:
+        super().__init__(worker, found)
+        self.worker, self.found = worker, found
+
+    def message(self) -> str:
+        """The worker, the type found, and the results there are."""
+        return (
+            f"perform of worker {self.worker!r} returned {self.found},"
+            " expected Ok(...), Error(reason), Snooze(seconds) or Cancel(reason)\n"
+            "the work was done, so it is not run again: end perform with one of these results"
+        )
+
+
+class JobTimeoutError(SigraWorkersError, TimeoutError):
+    """The job ran longer than its `timeout`, in seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def message(self) -> str:
+        """The limit that was passed."""
+        return f"the job ran longer than its timeout of {self.seconds:g} s"
+
+
+class JobFailedError(SigraWorkersError):
+    """`perform` returned `Error(reason)`; the form in which hooks see it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class JobCancelledError(JobFailedError):
+    """A job that was cancelled: `Cancel(reason)` or an exception of `cancel_on`."""
+
+
+class JobCrashedError(SigraWorkersError):
+    """The worker process died under the job on every attempt it had."""
+
+    def __init__(self, crashes: int) -> None:
+        super().__init__(crashes)
+        self.crashes = crashes
+
+    def message(self) -> str:
+        """How often the process died."""
+        return (
+            f"crashed: the worker process died {self.crashes} times under this job, on its last attempt too"
+        )
+
+
+class DeadJobError(SigraWorkersError):
+    """Raised by adapters to make a queue file a job as failed; the cause is chained."""
+
+    def __init__(self, job_id: str, worker: str, organization: str, reason: str) -> None:
+        super().__init__(job_id, worker, organization, reason)
+        self.job_id, self.worker, self.organization, self.reason = job_id, worker, organization, reason
+
+    def message(self) -> str:
+        """Job, worker, organization and reason."""
+        return (
+            f"job {self.job_id!r} of worker {self.worker!r} (organization {self.organization})"
+            f" is dead: {self.reason}"
+        )
+
+
+# -- scopes and audit ------------------------------------------------------------------------------
+
+
+class AuditOnlyScopeError(SigraWorkersError, AttributeError):
+    """Something of a worker's scope was asked for that it doesn't have: it is good for audit alone."""
+
+    def __init__(self, scope: str, attribute: str | None) -> None:
+        super().__init__(scope, attribute)
+        self.scope, self.attribute = scope, attribute
+
+    def message(self) -> str:
+        """The scope, what was asked of it, and where to look instead."""
+        asked = "can't authorize anything" if self.attribute is None else f"has no {self.attribute!r}"
+        return (
+            f"{self.scope} {asked}: a worker's scope is audit-only, without request, session or membership\n"
+            "load what perform needs by the ids in its args"
+        )
+
+
+class AuditError(SigraWorkersError, ValueError):
+    """An audit event that can't be written. `fields` names the fields at fault, never their values."""
+
+    def __init__(self, action: str, fields: Sequence[str], problem: str) -> None:
+        super().__init__(action, tuple(fields), problem)
+        self.action, self.fields, self.problem = action, tuple(fields), problem
+
+    def message(self) -> str:
+        """The action, the fields, and what is wrong with them."""
+        return f"audit event {self.action!r} was not written, {', '.join(self.fields)}: {self.problem}"

@@ -1,0 +1,321 @@
+"""Jobs: what `handle.new` makes, what travels (wire form, version 1), and what a worker sees of its own."""
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeAlias, cast
+
+from typing_extensions import ReadOnly, TypedDict, TypeVar
+
+from sigra_workers.args import TenantArgs
+from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, PayloadVersionError
+
+WIRE_VERSION: Final = 1
+MAX_DELAY: Final = 366 * 86_400.0
+"""The longest delay or backoff, in seconds: a leap year."""
+
+Seconds: TypeAlias = int | float
+Backoff: TypeAlias = Seconds | Sequence[Seconds]
+"""Seconds before the next attempt: one number, or one for each attempt, the last repeating."""
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ArgsT_co = TypeVar("_ArgsT_co", bound=TenantArgs, covariant=True, default=TenantArgs)
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of one job; each wins over the worker's own."""
+
+    queue: ReadOnly[str]
+    """One of the queues that handles declare, or `Workers(queues=...)`."""
+    max_attempts: ReadOnly[int]
+    """Runs in all, the first included, at least 1."""
+    backoff: ReadOnly[Backoff]
+    """Seconds before the next attempt."""
+    timeout: ReadOnly[Seconds]
+    """Seconds that one run may take."""
+    schedule_in: ReadOnly[Seconds | timedelta]
+    """Run it no earlier than so many seconds after it is enqueued."""
+    schedule_at: ReadOnly[datetime]
+    """Run it no earlier than then; with a time zone."""
+    job_id: ReadOnly[str]
+    """``[A-Za-z0-9_-]{1,128}``: a second job of that id is a `DuplicateJobError`."""
+    native: ReadOnly[Mapping[str, object]]
+    """Options of the queue library itself, checked by the adapter."""
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: with them Job[Args](...) fails on Python 3.11
+class Job(Generic[_ArgsT_co]):
+    """A checked job that was not sent yet; immutable, as its args are kept as JSON text."""
+
+    id: str
+    worker: str
+    queue: str
+    max_attempts: int
+    backoff: Backoff | None
+    timeout: float | None
+    schedule_in: float | None
+    schedule_at: float | None
+    given_id: bool
+    """Whether the host chose the id: only such ids are checked for duplicates."""
+    native: Mapping[str, object] = field(repr=False)
+    args_json: str = field(repr=False)
+
+    @property
+    def args(self) -> _ArgsT_co:
+        """A fresh copy of the args."""
+        return cast("_ArgsT_co", json.loads(self.args_json))
+
+    def payload(self, now: float) -> "Payload":
+        """The job as it travels when it is sent at `now`, in epoch seconds."""
+        due_at = self.schedule_at if self.schedule_in is None else now + self.schedule_in
+        return Payload(
+            id=self.id,
+            worker=self.worker,
+            queue=self.queue,
+            args=cast("dict[str, Any]", self.args),
+            max_attempts=self.max_attempts,
+            backoff=self.backoff,
+            timeout=self.timeout,
+            enqueued_at=now,
+            due_at=due_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """A job that the queue has taken. `due_at` is when it may run; None is at once.
+
+    `duplicate` is True for a job that ``enqueue_many(on_duplicate="skip")`` left out.
+    """
+
+    id: str
+    worker: str
+    queue: str
+    due_at: datetime | None = None
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """The running job, as workers, arounds and hooks see it. `attempt` counts from 1."""
+
+    id: str
+    worker: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    snoozes: int
+    enqueued_at: datetime
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a job: its info, and what the audit trail needs to name its events again on a re-run."""
+
+    info: JobInfo
+    resends: int
+    system_actor: str | None
+    clock: Callable[[], float]
+    events: dict[str, int] = field(default_factory=dict[str, int])
+
+
+CURRENT_RUN: Final[ContextVar[Run | None]] = ContextVar("sigra_workers_run", default=None)
+
+
+def current_job() -> JobInfo | None:
+    """The job that runs here, in this thread or task; None outside of one."""
+    run = CURRENT_RUN.get()
+    return None if run is None else run.info
+
+
+# -- the wire form -----------------------------------------------------------------------------------
+
+_OPTIONAL_NUMBER: Final = (int, float, type(None))
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "id": (str,),
+    "worker": (str,),
+    "queue": (str,),
+    "args": (dict,),
+    "attempt": (int,),
+    "max_attempts": (int,),
+    "snoozes": (int,),
+    "resends": (int,),
+    "backoff": (int, float, list, type(None)),
+    "timeout": _OPTIONAL_NUMBER,
+    "enqueued_at": (int, float),
+    "due_at": _OPTIONAL_NUMBER,
+    "meta": (dict,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """One job on the wire, version 1: a JSON object, sent as one string whatever the library's serializer.
+
+    Times are epoch seconds. `attempt` is the number of the next run, from 1; `due_at` None is at once.
+    Fields that this version does not know are kept in `unknown` and passed on.
+    """
+
+    id: str
+    worker: str
+    queue: str
+    args: dict[str, Any] = field(repr=False)
+    attempt: int = 1
+    max_attempts: int
+    snoozes: int = 0
+    resends: int = 0
+    backoff: Backoff | None = None
+    timeout: float | None = None
+    enqueued_at: float
+    due_at: float | None = None
+    meta: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    unknown: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def dump(self) -> str:
+        """The payload as JSON text, ASCII only."""
+        whole: dict[str, object] = {"v": WIRE_VERSION}
+        whole.update({name: getattr(self, name) for name in _KINDS})
+        whole.update(self.unknown)
+        return json.dumps(whole, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: object, /) -> "Payload":
+        """Read a payload; raises `InvalidPayloadError`, for a newer version `PayloadVersionError`."""
+        if not isinstance(text, str):
+            raise InvalidPayloadError(f"it is of type {type(text).__name__}, expected one JSON string")
+        try:
+            whole: Any = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise InvalidPayloadError("it is not JSON") from error
+        if not isinstance(whole, dict):
+            raise InvalidPayloadError(f"it is a JSON {type(whole).__name__}, expected an object")
+        found = cast("dict[str, Any]", whole)
+        version: Any = found.pop("v", None)
+        if isinstance(version, int) and version > WIRE_VERSION:
+            raise PayloadVersionError(version, WIRE_VERSION)
+        if version != WIRE_VERSION or isinstance(version, bool):
+            raise InvalidPayloadError(
+                f"field 'v' is of type {type(version).__name__}, expected {WIRE_VERSION}"
+            )
+        for name, kinds in _KINDS.items():
+            if name not in found:
+                raise InvalidPayloadError(f"field {name!r} is missing")
+            if not isinstance(found[name], kinds) or isinstance(found[name], bool):
+                kind = type(found[name]).__name__
+                raise InvalidPayloadError(f"field {name!r} is of type {kind}, expected {kinds[0].__name__}")
+        known = {name: found.pop(name) for name in _KINDS}
+        try:
+            check_id(known["id"])
+            _check_counts(known)
+        except ValueError as error:
+            raise InvalidPayloadError(str(error)) from error
+        return cls(**known, unknown=found)
+
+    def info(self) -> JobInfo:
+        """What host code sees of this run."""
+        return JobInfo(
+            self.id,
+            self.worker,
+            self.queue,
+            self.attempt,
+            self.max_attempts,
+            self.snoozes,
+            datetime.fromtimestamp(self.enqueued_at, UTC),
+        )
+
+    def ref(self, *, duplicate: bool = False) -> JobRef:
+        """What the sender sees of it."""
+        due_at = None if self.due_at is None else datetime.fromtimestamp(self.due_at, UTC)
+        return JobRef(self.id, self.worker, self.queue, due_at, duplicate)
+
+    def again(self, due_at: float | None, **changes: Any) -> "Payload":
+        """The payload of the next run."""
+        return replace(self, due_at=due_at, **changes)
+
+
+assert {*_KINDS} == {f.name for f in fields(Payload)} - {"unknown"}  # noqa: S101  # one list of fields, told twice
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_counts(known: Mapping[str, Any]) -> None:
+    for name, least in (("attempt", 1), ("max_attempts", 1), ("snoozes", 0), ("resends", 0)):
+        if known[name] < least:
+            raise ValueError(f"field {name!r} is {known[name]}, expected at least {least}")
+    if known["backoff"] is not None:
+        check_backoff(known["backoff"])
+    for name in ("timeout", "due_at", "enqueued_at"):
+        value = known[name]
+        if value is not None and not 0 <= value < _MAX_TIME:
+            raise ValueError(f"field {name!r} is out of range")
+
+
+_MAX_TIME: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+def new_id() -> str:
+    """A fresh job id."""
+    return uuid.uuid4().hex
+
+
+def check_id(value: object) -> str:
+    """A job id, or `InvalidOptionError`."""
+    if not isinstance(value, str) or _ID.fullmatch(value) is None:
+        raise InvalidOptionError("job_id", "expected 1 to 128 letters, digits, underscores or dashes")
+    return value
+
+
+def check_attempts(value: object) -> int:
+    """A number of attempts, or `InvalidOptionError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
+        raise InvalidOptionError("max_attempts", f"expected an int from 1 to 10000, got {value!r}")
+    return value
+
+
+def check_seconds(option: str, value: object, *, least: float = 0) -> float:
+    """A number of seconds up to a year, or `InvalidOptionError`."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidOptionError(option, f"expected a number of seconds, got {type(value).__name__}")
+    if not least <= value <= MAX_DELAY:
+        raise InvalidOptionError(option, f"expected {least:g} to {MAX_DELAY:.0f} seconds, got {value:g}")
+    return value
+
+
+def check_timeout(value: object) -> float:
+    """A time-out in seconds, or `InvalidOptionError`."""
+    return check_seconds("timeout", value, least=0.001)
+
+
+def check_backoff(value: object) -> Backoff:
+    """A backoff that can travel: a number of seconds or a sequence of them, or `InvalidOptionError`."""
+    if isinstance(value, (list, tuple)) and value:
+        return [check_seconds("backoff", item) for item in cast("Sequence[object]", value)]
+    return check_seconds("backoff", cast("object", value))
+
+
+def check_due(options: JobOptions) -> tuple[float | None, float | None]:
+    """`schedule_in` in seconds and `schedule_at` in epoch seconds, at most one of them."""
+    if "schedule_in" in options and "schedule_at" in options:
+        raise InvalidOptionError("schedule_at", "given together with schedule_in, expected one of them")
+    if "schedule_in" in options:
+        return check_seconds("schedule_in", options["schedule_in"]), None
+    if "schedule_at" not in options:
+        return None, None
+    at = cast("object", options["schedule_at"])
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise InvalidOptionError(
+            "schedule_at", f"expected a datetime with a time zone, got {type(at).__name__}"
+        )
+    return None, at.timestamp()

@@ -1,0 +1,299 @@
+"""The embedded adapter: a real queue inside the process, with a clock the caller can hold.
+
+For development, tests and small tools: due times, attempts, snoozes and dead jobs are as on a server,
+but jobs live and die with the process.
+"""
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from sigra_workers.dispatch import adispatch, dispatch
+from sigra_workers.errors import InvalidOptionError, InvalidSettingsError
+from sigra_workers.hooks import hookimpl
+from sigra_workers.jobs import Job, Payload
+from sigra_workers.protocols import (
+    Again,
+    Complete,
+    Dead,
+    Delivery,
+    Duplicate,
+    Outcome,
+    Outgoing,
+    Receipt,
+    Sent,
+)
+from sigra_workers.workers import Workers
+
+Ending: TypeAlias = Literal["complete", "dead", "retry", "snooze", "unknown_worker", "early"]
+MAX_RUNS: Final = 10_000
+KEPT: Final = 10_000
+_log: Final = logging.getLogger("sigra_workers.memory")
+
+
+class HeldClock:
+    """A clock that stands still until it is moved; call it for epoch seconds."""
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+
+    def __call__(self) -> float:
+        """The time it shows."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move it on."""
+        self.now += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DeadJob:
+    """A job that will not run again by itself. `payload` is the wire form as it last was."""
+
+    job_id: str
+    payload: str
+    reason: str
+    traceback: str | None
+    died_at: float
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    due_at: float
+    order: int
+    job_id: str = field(compare=False)
+    text: str = field(compare=False)
+    crashes: int = field(default=0, compare=False)
+
+
+class MemoryAdapter:
+    """Jobs in a heap by due time. `drain` runs them here, `start` in a thread.
+
+    Settings: ``{"clock": callable}``, such as a `HeldClock`; the time of day where none is given.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.dead: deque[DeadJob] = deque(maxlen=KEPT)
+        """Dead jobs, the latest 10,000, oldest first."""
+        self.results: dict[str, object] = {}
+        """What `Ok(value)` returned, by job id: the latest 10,000."""
+        self._heap: list[_Entry] = []
+        self._running: dict[str, _Entry] = {}
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._workers: Workers[Any] | None = None
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, workers: Workers[Any]) -> "MemoryAdapter":
+        """The embedded adapter of `workers`; raises `InvalidSettingsError` where they use another one."""
+        adapter = workers.adapter
+        if not isinstance(adapter, cls):
+            problem = f"these workers use adapter {workers.adapter_name!r}, expected 'memory'"
+            raise InvalidSettingsError("MemoryAdapter.of", problem)
+        adapter._workers = workers
+        return adapter
+
+    @property
+    def payloads(self) -> list[Payload]:
+        """What waits, soonest first."""
+        with self._changed:
+            return [Payload.parse(entry.text) for entry in sorted(self._heap)]
+
+    def put(self, text: str, /) -> None:
+        """Queue a payload as it is, due now and unchecked: for one made by hand, as in a test."""
+        with self._changed:
+            heapq.heappush(self._heap, _Entry(self.clock(), next(self._order), "", text))
+            self._changed.notify_all()
+
+    # -- the Adapter protocol ----------------------------------------------------------------------------
+
+    def check(self, job: Job) -> None:
+        """Every job id can be told from others; there are no native options."""
+        if job.native:
+            raise InvalidOptionError("native", f"the embedded adapter has none, got {sorted(job.native)}")
+
+    def send(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
+        """Queue the jobs."""
+        with self._changed:
+            receipts = [self._push(sent) for sent in jobs]
+            self._changed.notify_all()
+        return receipts
+
+    async def asend(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
+        """Queue the jobs; nothing here blocks."""
+        return self.send(jobs)
+
+    def close(self) -> None:
+        """Stop the thread, if one runs; jobs stay queued."""
+        self.stop()
+
+    def _push(self, sent: Outgoing) -> Receipt:
+        if sent.job.given_id and self._knows(sent.job.id):
+            return Duplicate()
+        self._put(sent.payload)
+        return Sent()
+
+    def _knows(self, job_id: str) -> bool:
+        return (
+            job_id in self._running
+            or any(entry.job_id == job_id for entry in self._heap)
+            or any(dead.job_id == job_id for dead in self.dead)
+        )
+
+    def _put(self, payload: Payload) -> None:
+        due_at = payload.enqueued_at if payload.due_at is None else payload.due_at
+        heapq.heappush(self._heap, _Entry(due_at, next(self._order), payload.id, payload.dump()))
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def drain(self, *, scheduled: bool = False) -> Counter[Ending]:
+        """Run jobs in this thread until none is due; how many runs ended how.
+
+        With `scheduled`, jobs that are due later run too: a `HeldClock` is moved on to them, with another
+        clock this waits for them. Raises `RuntimeError` after 10,000 runs, as for a job that snoozes for ever.
+        """
+        endings: Counter[Ending] = Counter()
+        for _ in range(MAX_RUNS):
+            entry = self._take(scheduled)
+            if entry is None:
+                return endings
+            endings[self._settle(entry, self._run(entry))] += 1
+        raise RuntimeError(f"still not drained after {MAX_RUNS} runs: does a job snooze for ever?")
+
+    async def adrain(self, *, scheduled: bool = False) -> Counter[Ending]:
+        """`drain` on the running event loop; with `scheduled`, only under a `HeldClock`."""
+        endings: Counter[Ending] = Counter()
+        for _ in range(MAX_RUNS):
+            entry = self._take(scheduled)
+            if entry is None:
+                return endings
+            try:
+                outcome = await adispatch(self._bound(), Delivery(entry.text, entry.crashes))
+            except BaseException:
+                self._crashed(entry)
+                raise
+            endings[self._settle(entry, outcome)] += 1
+        raise RuntimeError(f"still not drained after {MAX_RUNS} runs: does a job snooze for ever?")
+
+    def start(self) -> None:
+        """Run jobs in a daemon thread, as they come due, until `stop`."""
+        self._bound()
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._forever, name="sigra-workers-memory", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, when the job it runs is over."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _forever(self) -> None:
+        while True:
+            with self._changed:
+                if self._thread is not threading.current_thread():
+                    return
+                entry = self._pop()
+                if entry is None:
+                    # A clock that the caller holds moves without telling: look again soon.
+                    self._changed.wait(min(0.05, self._until_due()))
+                    continue
+            try:
+                self._settle(entry, self._run(entry))
+            except BaseException as error:  # noqa: BLE001  # host code ended this thread: go on with the next job
+                _log.error("job %s was interrupted by %s", entry.job_id, type(error).__name__)
+
+    def _bound(self) -> Workers[Any]:
+        if self._workers is None:
+            raise InvalidSettingsError(
+                "MemoryAdapter", "bound to no workers yet: MemoryAdapter.of(workers) binds it"
+            )
+        return self._workers
+
+    def _until_due(self) -> float:
+        return max(0.001, self._heap[0].due_at - self.clock()) if self._heap else 60.0
+
+    def _take(self, scheduled: bool) -> _Entry | None:
+        while True:
+            with self._changed:
+                entry = self._pop()
+                if entry is not None or not self._heap or not scheduled:
+                    return entry
+                wait = self._until_due()
+            if isinstance(self.clock, HeldClock):
+                self.clock.advance(wait)
+            else:
+                time.sleep(wait)
+
+    def _pop(self) -> _Entry | None:
+        if not self._heap or self._heap[0].due_at > self.clock():
+            return None
+        entry = heapq.heappop(self._heap)
+        self._running[entry.job_id] = entry
+        return entry
+
+    def _run(self, entry: _Entry) -> Outcome:
+        try:
+            return dispatch(self._bound(), Delivery(entry.text, entry.crashes))
+        except BaseException:
+            self._crashed(entry)
+            raise
+
+    def _crashed(self, entry: _Entry) -> None:
+        """Shut down from outside in the middle of a run: it counts as a crash, and the job waits again."""
+        with self._changed:
+            self._running.pop(entry.job_id, None)
+            entry.crashes += 1
+            heapq.heappush(self._heap, entry)
+
+    def _settle(self, entry: _Entry, outcome: Outcome) -> Ending:
+        with self._changed:
+            self._running.pop(entry.job_id, None)
+            match outcome:
+                case Complete(value):
+                    self.results[entry.job_id] = value
+                    if len(self.results) > KEPT:
+                        del self.results[next(iter(self.results))]
+                    return "complete"
+                case Again(payload, _, why):
+                    self._put(payload)
+                    self._changed.notify_all()
+                    return why
+                case Dead(payload, reason, trace, error):
+                    text = entry.text if payload is None else payload.dump()
+                    self.dead.append(DeadJob(entry.job_id, text, reason, trace, self.clock()))
+        worker, organization = (
+            ("?", None) if payload is None else (payload.worker, payload.args.get("organization_id"))
+        )
+        kind = type(error).__name__
+        _log.error(
+            "job %r of worker %r (organization %r) is dead: %s", entry.job_id, worker, organization, kind
+        )
+        return "dead"
+
+
+@hookimpl
+def sigra_adapter(name: str, settings: Mapping[str, Any]) -> MemoryAdapter | None:
+    """Make the embedded adapter."""
+    if name != "memory":
+        return None
+    unknown = sorted({*settings} - {"clock"})
+    if unknown:
+        raise InvalidSettingsError("adapter 'memory'", f"there is no setting {unknown}, known is 'clock'")
+    clock: Any = settings.get("clock", time.time)
+    if not callable(clock):
+        raise InvalidSettingsError("adapter 'memory'", "setting 'clock' is not callable")
+    return MemoryAdapter(clock)
