@@ -94,6 +94,7 @@ from sigra_workers.workers import OnDuplicate, Workers, WorkersOptions, load_wor
 __version__ = "0.1.0"
 
 __all__ = [
+    "JSON",
     "Adapter",
     "AdapterNotFoundError",
     "Again",
@@ -130,7 +131,6 @@ __all__ = [
     "InvalidResultError",
     "InvalidSettingsError",
     "InvalidWorkerError",
-    "JSON",
     "Job",
     "JobCancelledError",
     "JobCrashedError",

@@ -76,5 +76,5 @@ class Plugins:
         """Tell one hook; one that raises is logged and changes nothing."""
         try:
             call(cast("Lifecycle", self._manager.hook))
-        except Exception as error:  # noqa: BLE001  # hooks observe
+        except Exception as error:  # hooks observe
             _log.error("a lifecycle hook raised %s", type(error).__name__, exc_info=error)

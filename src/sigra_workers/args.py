@@ -203,7 +203,7 @@ class ArgsForm:
         found = get_annotations(args_type, format=Format.FORWARDREF)
         try:
             found = get_type_hints(args_type, include_extras=True)
-        except Exception:  # noqa: BLE001  # a name that exists for checkers alone
+        except Exception:  # a name that exists for checkers alone
             pass
         required = {key for key in args_type.__required_keys__ if not _says(found[key], NotRequired)}
         required |= {key for key in args_type.__optional_keys__ if _says(found[key], Required)}
@@ -263,7 +263,7 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
             and len(text) <= limit
             and not form.missing(args)
             and next(_tenant_problems(args, form.not_none), None) is None
-            and (text.count("{") + text.count("[") <= MAX_DEPTH or _depth(args) <= MAX_DEPTH)
+            and (text.count("{") + text.count("[") <= MAX_DEPTH or not _too_deep(args, MAX_DEPTH))
         ):
             return text
         size = len(text)
@@ -301,13 +301,14 @@ def _tenant_problems(args: Mapping[str, object], not_none: frozenset[str]) -> It
             yield problem
 
 
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level and depth <= MAX_DEPTH:
-        depth += 1
-        items = (item for whole in level for item in (whole.values() if isinstance(whole, dict) else whole))
-        level = [item for item in items if isinstance(item, (dict, list))]
-    return depth
+def _too_deep(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        items = list(cast("dict[object, object]", value).values())
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+    else:
+        return False
+    return levels == 0 or any(_too_deep(item, levels - 1) for item in items)
 
 
 def _json_problems(value: object, path: str, depth: int) -> Iterator[str]:

@@ -27,8 +27,23 @@ AuditOutcome: TypeAlias = Literal["success", "failure"]
 SCHEMA_VERSION: Final = 1
 MAX_METADATA_BYTES: Final = 8 * 1024
 FORBIDDEN_KEYS: Final = frozenset(
-    "password passwd passphrase secret token api_key apikey access_key private_key authorization cookie"
-    " credential credentials otp totp".split()
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "access_key",
+        "private_key",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "otp",
+        "totp",
+    ]
 )
 """Metadata keys that are refused at any depth, alone or as a part of a name such as `refresh_token`."""
 
@@ -166,7 +181,7 @@ class Audit:
         try:
             event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
             self._sink.write(event)
-        except Exception as error:  # noqa: BLE001  # that is the promise
+        except Exception as error:  # that is the promise
             self._failed(action, error)
 
     async def alog(
@@ -204,7 +219,7 @@ class Audit:
         try:
             event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
             await self._awrite(event)
-        except Exception as error:  # noqa: BLE001  # that is the promise
+        except Exception as error:  # that is the promise
             self._failed(action, error)
 
     async def _awrite(self, event: AuditEvent) -> None:
@@ -217,13 +232,13 @@ class Audit:
         await in_thread(self._sink.write, event)
 
     def _failed(self, action: object, error: Exception) -> None:
-        name = action if isinstance(action, str) and _ACTION.fullmatch(action) else "<invalid>"
+        name = _name(action)
         fields = error.fields if isinstance(error, AuditError) else ("sink",)
         _log.error("audit event %s was not written: %s (%s)", name, ", ".join(fields), type(error).__name__)
         for listener in self._listeners:
             try:
                 listener(name, fields, error)
-            except Exception as broken:  # noqa: BLE001  # a listener changes nothing
+            except Exception as broken:  # a listener changes nothing
                 _log.error("a listener to failed audit events raised %s", type(broken).__name__)
 
     def _event(
@@ -239,7 +254,7 @@ class Audit:
     ) -> AuditEvent:
         problem = self._problem(action, outcome, metadata)
         if problem is not None:
-            raise AuditError(action if isinstance(action, str) else "<invalid>", *problem)  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AuditError(_name(action), *problem)
         run = CURRENT_RUN.get()
         effective = _id_of(scope, "user")
         actor = _id_of(scope, "impersonating_from")
@@ -294,6 +309,10 @@ class Audit:
     def _is_forbidden(self, key: str) -> bool:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
         return any(f"_{bad}_" in f"_{name}_" for bad in self._forbidden)
+
+
+def _name(action: object) -> str:
+    return action if isinstance(action, str) and _ACTION.fullmatch(action) else "<invalid>"
 
 
 def _keys(value: object) -> Iterator[str]:

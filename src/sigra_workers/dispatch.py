@@ -27,7 +27,7 @@ from sigra_workers.errors import (
 )
 from sigra_workers.handles import Around, Implementation, WorkerHandle
 from sigra_workers.hooks import Decision
-from sigra_workers.jobs import CURRENT_RUN, JobInfo, Payload, Run, check_seconds
+from sigra_workers.jobs import CURRENT_RUN, JobInfo, Payload, Run, Seconds, check_seconds
 from sigra_workers.protocols import Again, Complete, Dead, Delivery, Outcome
 from sigra_workers.results import Cancel, Error, Ok, Snooze
 from sigra_workers.scopes import AuditScopeBuilder
@@ -235,7 +235,7 @@ class _Running:
                 ended.result = await coroutine
         except asyncio.CancelledError as error:
             ended.error, ended.outside = error, task.cancelling() > 0
-        except BaseException as error:  # noqa: BLE001  # _end decides
+        except BaseException as error:  # _end decides
             ended.error, ended.outside = error, _from_outside(error)
         ended.timed_out = limit.expired() and not ended.outside
         return ended
@@ -286,8 +286,9 @@ class _Running:
             late.__cause__ = None if isinstance(error, JobInterrupted) else error
             error = late
         elif error is None:
+            value: object = getattr(ended.result, "value", None)
             match ended.result:
-                case Ok(value):
+                case Ok():
                     self._finished("complete", None)
                     return Complete(value)
                 case Snooze():
@@ -351,19 +352,20 @@ class _Running:
 
     def _backoff(self) -> float:
         attempt = self.payload.attempt
-        wanted: Any = self.payload.backoff if self.payload.backoff is not None else self.handle.backoff
+        wanted = self.payload.backoff if self.payload.backoff is not None else self.handle.backoff
         if callable(wanted):
             try:
                 return check_seconds("backoff", wanted(attempt))
-            except Exception as error:  # noqa: BLE001  # a broken backoff must not cost the job its retry
+            except Exception as error:  # a broken backoff must not cost the job its retry
                 _log.error("the backoff of worker %r raised %s", self.info.worker, type(error).__name__)
                 wanted = None
         if wanted is None:
-            wanted = min(15 + 2 ** min(attempt, 20), MAX_BACKOFF) * random.uniform(0.9, 1.1)  # noqa: S311
-            return min(wanted, MAX_BACKOFF)
-        if not isinstance(wanted, (int, float)):
-            wanted = wanted[min(attempt, len(wanted)) - 1]
-        return float(wanted)
+            mean = min(15 + 2 ** min(attempt, 20), MAX_BACKOFF)
+            return min(mean * random.uniform(0.9, 1.1), MAX_BACKOFF)  # noqa: S311  # jitter, not a secret
+        if isinstance(wanted, (int, float)):
+            return wanted
+        steps: Sequence[Seconds] = wanted
+        return steps[min(attempt, len(steps)) - 1]
 
 
 def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseException) -> Dead:
@@ -404,7 +406,7 @@ def _text(reason: object) -> str:
         if isinstance(reason, BaseException):
             reason = f"{type(reason).__name__}: {reason}"
         return (reason if isinstance(reason, str) else repr(reason))[:MAX_REASON]
-    except Exception:  # noqa: BLE001  # a reason that can't be printed is no reason to lose the decision
+    except Exception:  # a reason that can't be printed is no reason to lose the decision
         return f"an object of type {type(reason).__name__}"
 
 

@@ -198,7 +198,7 @@ class Payload:
         version: Any = found.pop("v", None)
         if isinstance(version, int) and version > WIRE_VERSION:
             raise PayloadVersionError(version, WIRE_VERSION)
-        if version != WIRE_VERSION or isinstance(version, bool):
+        if type(version) is not int or version != WIRE_VERSION:
             raise InvalidPayloadError(
                 f"field 'v' is of type {type(version).__name__}, expected {WIRE_VERSION}"
             )
@@ -300,9 +300,13 @@ def check_timeout(value: object) -> float:
 
 def check_backoff(value: object) -> Backoff:
     """A backoff that can travel: a number of seconds or a sequence of them, or `InvalidOptionError`."""
-    if isinstance(value, (list, tuple)) and value:
-        return [check_seconds("backoff", item) for item in cast("Sequence[object]", value)]
-    return check_seconds("backoff", cast("object", value))
+    if isinstance(value, (int, float, timedelta)):
+        return check_seconds("backoff", value)
+    kind = type(value).__name__
+    items = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else ()
+    if not items:
+        raise InvalidOptionError("backoff", f"expected a number of seconds or a sequence of them, got {kind}")
+    return [check_seconds("backoff", item) for item in items]
 
 
 def check_due(options: JobOptions) -> tuple[float | None, float | None]:

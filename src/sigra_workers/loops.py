@@ -12,19 +12,18 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-_pool: ThreadPoolExecutor | None = None
+
+class _Process:
+    """What this process has started so far; a forked child begins anew, as threads don't follow it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.pool: ThreadPoolExecutor | None = None
 
 
-def _forget() -> None:
-    """In a forked child neither the loop's thread nor the pool's threads live on."""
-    global _lock, _loop, _pool
-    _lock, _loop, _pool = threading.Lock(), None, None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+_process = _Process()
+os.register_at_fork(after_in_child=_process.__init__)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -59,12 +58,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def process_loop() -> asyncio.AbstractEventLoop:
     """The loop of this process, running in a daemon thread; started when first needed."""
-    global _loop
-    with _lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_forever, args=(_loop,), name="sigra-workers-loop", daemon=True).start()
-        return _loop
+    with _process.lock:
+        if _process.loop is None:
+            _process.loop = asyncio.new_event_loop()
+            thread = threading.Thread(
+                target=_forever, args=(_process.loop,), name="sigra-workers-loop", daemon=True
+            )
+            thread.start()
+        return _process.loop
 
 
 def _forever(loop: asyncio.AbstractEventLoop) -> None:
@@ -95,8 +96,7 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
 
 def _threads() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sigra-workers")
-        return _pool
+    with _process.lock:
+        if _process.pool is None:
+            _process.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sigra-workers")
+        return _process.pool

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from sigra_workers.dispatch import adispatch, dispatch
 from sigra_workers.errors import InvalidOptionError, InvalidSettingsError
@@ -158,7 +158,7 @@ class MemoryAdapter:
         """Run jobs in this thread until none is due; how many runs ended how.
 
         With `scheduled`, jobs that are due later run too: a `HeldClock` is moved on to them, with another
-        clock this waits for them. Raises `RuntimeError` after 10,000 runs, as for a job that snoozes for ever.
+        clock this waits for them. Raises `RuntimeError` after 10,000 runs, as when a job snoozes for ever.
         """
         endings: Counter[Ending] = Counter()
         for _ in range(MAX_RUNS):
@@ -213,7 +213,7 @@ class MemoryAdapter:
                     continue
             try:
                 self._settle(entry, self._run(entry))
-            except BaseException as error:  # noqa: BLE001  # host code ended this thread: go on with the next job
+            except BaseException as error:  # host code ended this thread: go on with the next job
                 _log.error("job %s was interrupted by %s", entry.job_id, type(error).__name__)
 
     def _bound(self) -> Workers[Any]:
@@ -272,17 +272,23 @@ class MemoryAdapter:
                     self._put(payload)
                     self._changed.notify_all()
                     return why
-                case Dead(payload, reason, trace, error):
-                    text = entry.text if payload is None else payload.dump()
-                    self.dead.append(DeadJob(entry.job_id, text, reason, trace, self.clock()))
-        worker, organization = (
-            ("?", None) if payload is None else (payload.worker, payload.args.get("organization_id"))
-        )
-        kind = type(error).__name__
+                case Dead():
+                    self._bury(entry, outcome)
+                    return "dead"
+
+    def _bury(self, entry: _Entry, dead: Dead) -> None:
+        text, worker, organization = entry.text, "?", None
+        if dead.payload is not None:
+            text, worker = dead.payload.dump(), dead.payload.worker
+            organization = dead.payload.args.get("organization_id")
+        self.dead.append(DeadJob(entry.job_id, text, dead.reason, dead.traceback, self.clock()))
         _log.error(
-            "job %r of worker %r (organization %r) is dead: %s", entry.job_id, worker, organization, kind
+            "job %r of worker %r (organization %r) is dead: %s",
+            entry.job_id,
+            worker,
+            organization,
+            type(dead.error).__name__,
         )
-        return "dead"
 
 
 @hookimpl
@@ -296,4 +302,4 @@ def sigra_adapter(name: str, settings: Mapping[str, Any]) -> MemoryAdapter | Non
     clock: Any = settings.get("clock", time.time)
     if not callable(clock):
         raise InvalidSettingsError("adapter 'memory'", "setting 'clock' is not callable")
-    return MemoryAdapter(clock)
+    return MemoryAdapter(cast("Callable[[], float]", clock))

@@ -108,7 +108,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Send `payload` once more, no earlier than `due_at` (epoch seconds), in one write with ending this run."""
+    """Send `payload` again, no earlier than `due_at` (epoch seconds), in one write with ending this run."""
 
     payload: Payload
     due_at: float

@@ -23,7 +23,7 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     if seconds is None:
         try:
             return body(), None, False
-        except BaseException as error:  # noqa: BLE001  # the caller decides
+        except BaseException as error:  # the caller decides
             return None, error, False
     value: T | None = None
     raised: BaseException | None = None
@@ -42,7 +42,7 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
         _thread.start_new_thread(watch, ())
         try:
             value = body()
-        except BaseException as error:  # noqa: BLE001  # the caller decides
+        except BaseException as error:  # the caller decides
             raised = error
         if _take(token):
             over.release()

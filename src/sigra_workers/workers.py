@@ -382,7 +382,7 @@ def load_workers(path: str, /) -> Workers[Any]:
     if not module or not attribute:
         raise NotFoundError(path, "expected module:attribute, such as app.jobs:workers")
     try:
-        found: object = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise
@@ -391,7 +391,7 @@ def load_workers(path: str, /) -> Workers[Any]:
         ) from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Workers):
+    if not isinstance(cast("object", found), Workers):
         raise NotFoundError(path, f"module {module!r} has a {type(found).__name__} there")
     workers: Workers[Any] = found
     return workers

@@ -1,0 +1,80 @@
+"""One run of a job at a time: a claim in Redis, renewed while the run lives.
+
+RQ runs a job again when its worker died, even where the work horse lives on.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import LockError, RedisError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+KEY: Final = "sigra-workers:claim:"
+SECONDS: Final = 30.0
+"""How long a claim outlives its process, where nobody on the same host can see that it died."""
+
+
+@contextmanager
+def claim(connection: "Redis", job_id: str) -> Generator[bool]:
+    """Claim a job for a block; False where another process that may be alive has it."""
+    token = f"{_host()} {os.getpid()} {os.urandom(8).hex()}"
+    lock = connection.lock(KEY + job_id, timeout=SECONDS, blocking=False, thread_local=False)
+    if not lock.acquire(token=token):
+        owner: object = connection.get(KEY + job_id)
+        if isinstance(owner, bytes) and _is_dead(owner.decode()):
+            _drop(connection, job_id, owner)
+        if not lock.acquire(token=token):
+            yield False
+            return
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(SECONDS / 3):
+            try:
+                lock.reacquire()
+            except (RedisError, OSError):  # gone or out of reach: the job goes on, it is this one's
+                continue
+
+    threading.Thread(target=renew, name="sigra-workers-claim", daemon=True).start()
+    try:
+        yield True
+    finally:
+        over.set()
+        with suppress(RedisError, OSError):  # it ends by itself
+            lock.release()
+
+
+def _drop(connection: "Redis", job_id: str, owner: bytes) -> None:
+    """Release a claim in its dead owner's name, unless somebody else has it by now."""
+    lock = connection.lock(KEY + job_id, thread_local=False)
+    lock.local.token = owner
+    with suppress(LockError):
+        lock.release()
+
+
+def _host() -> str:
+    """This host and its process ids: containers of one host name do not see each other's."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = "-"
+    return f"{socket.gethostname()}/{space}"
+
+
+def _is_dead(owner: str) -> bool:
+    host, pid, _ = owner.split(" ")
+    if host != _host():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,151 @@
+"""The worker process's side: the one function RQ calls, and what it does with the core's decision."""
+
+import functools
+import logging
+import math
+import os
+import time
+from typing import Any, Final
+
+from rq import Retry, get_current_job
+from rq.job import Job as RqJob
+
+from sigra_workers import (
+    Again,
+    Complete,
+    Dead,
+    DeadJobError,
+    Delivery,
+    InvalidPayloadError,
+    InvalidSettingsError,
+    Payload,
+    Workers,
+    WorkersNotBoundError,
+    load_workers,
+)
+from sigra_workers import dispatch as core_dispatch
+from sigra_workers_rq import claims, wire
+
+PAUSE: Final = 15
+"""Seconds before a job that can't run in this process, or runs elsewhere, is looked at again."""
+_FOR_EVER: Final = 2**31 - 1
+_COMMAND: Final = "rq worker -c app.rq_lifecycle --serializer json --with-scheduler"
+_log: Final = logging.getLogger("sigra_workers.rq")
+_bound: list[Workers[Any]] = []
+
+
+def boot(workers: str | Workers[Any], /) -> Workers[Any]:
+    """Bind this worker process to its `Workers`, ``module:attribute`` or the object: for the boot file.
+
+    Raises `NotFoundError` for a path that leads nowhere, `InvalidSettingsError` for workers of another
+    adapter.
+    """
+    found = load_workers(workers) if isinstance(workers, str) else workers
+    if found.adapter_name != "rq":
+        raise InvalidSettingsError("boot", f"these workers use adapter {found.adapter_name!r}, expected 'rq'")
+    for handle in found.handles:
+        if handle.implementation is None:
+            _log.warning(
+                "worker %r is not implemented in this process: its jobs wait for one that does", handle.name
+            )
+    _bound[:] = [found]
+    return found
+
+
+def dispatch() -> object:
+    """What RQ calls for each job: brings it to the core, and carries the decision out."""
+    job = get_current_job()
+    if job is None:
+        raise RuntimeError("sigra_workers_rq.dispatch is for RQ's worker processes to call")
+    if job.retries_left == wire.SETTLED:
+        _log.warning("job %s completed already: this copy of it is dropped", job.id)
+        return job.return_value(refresh=True)
+    try:
+        workers = _workers()
+    except WorkersNotBoundError as error:
+        _log.error("job %s waits: %s", job.id, error)
+        return _park(job, PAUSE)
+    _reopen(job)
+    text = job.meta.get(wire.META_KEY)
+    with claims.claim(job.connection, job.id) as claimed:
+        if not claimed:
+            _log.warning("job %s is still running in another process: it waits", job.id)
+            return _park(job, PAUSE)
+        outcome = core_dispatch(workers, Delivery(text, wire.crashes(job, text)))
+    match outcome:
+        case Complete(value):
+            job.retries_left = wire.SETTLED
+            return _storable(job, value)
+        case Again(payload, due_at):
+            job.meta[wire.META_KEY] = payload.dump()
+            job.retries_left = wire.budget(payload)
+            # RQ adds this to the time of day and drops the fraction: the first full second not before due.
+            now = time.time()
+            return _park(job, math.ceil(due_at) - math.floor(now) if due_at > now else 0)
+        case Dead():
+            return _die(job, outcome)
+
+
+def _workers() -> Workers[Any]:
+    if not _bound:
+        path = os.environ.get("SIGRA_WORKERS")
+        if not path:
+            raise WorkersNotBoundError("rq", _COMMAND)
+        boot(path)
+    return _bound[0]
+
+
+def _park(job: RqJob, seconds: int) -> Retry:
+    """Have RQ run the job again, payload and counts written in the one transaction that sends it.
+
+    RQ itself writes the status before that transaction (job.py, `_handle_retry_result`): a process killed
+    in between would leave a job that no registry holds.
+    """
+    job.set_status = functools.partial(_set_status, job, job.set_status)  # type: ignore[method-assign]
+    return Retry(max=_FOR_EVER, interval=seconds)
+
+
+def _set_status(job: RqJob, write: Any, status: Any, pipeline: Any = None) -> None:
+    write(status, pipeline=job.connection.pipeline() if pipeline is None else pipeline)
+
+
+def _reopen(job: RqJob) -> None:
+    """A dead job that RQ's own requeue brought back begins anew: as a resend, with all its attempts."""
+    try:
+        payload = Payload.parse(job.meta.get(wire.META_KEY))
+    except InvalidPayloadError:
+        return
+    if "dead" in payload.meta:
+        meta = {key: value for key, value in payload.meta.items() if key != "dead"}
+        payload = payload.again(None, attempt=1, resends=payload.resends + 1, meta=meta)
+        _store(job, payload, wire.budget(payload))
+
+
+def _die(job: RqJob, dead: Dead) -> object:
+    worker, organization = "?", "?"
+    if dead.payload is not None:
+        worker, organization = dead.payload.worker, repr(dead.payload.args.get("organization_id"))
+        _store(job, dead.payload.again(None, meta={**dead.payload.meta, "dead": dead.reason}), 0)
+    job.retries_left = 0
+    raise DeadJobError(job.id, worker, organization, dead.reason) from dead.error
+
+
+def _store(job: RqJob, payload: Payload, retries_left: int) -> None:
+    """Write payload and count at once, outside of RQ's own transactions."""
+    job.meta[wire.META_KEY] = payload.dump()
+    job.retries_left = retries_left
+    job.connection.hset(
+        job.key, mapping={"meta": job.serializer.dumps(job.meta), "retries_left": retries_left}
+    )
+
+
+def _storable(job: RqJob, value: object) -> object:
+    """A value that RQ can keep, or None: one it can't would fail a job that is done."""
+    try:
+        job.serializer.dumps(value)
+    except Exception:  # depends on the serializer
+        _log.warning(
+            "the result of job %s is of type %s, which can't be stored: dropped", job.id, type(value).__name__
+        )
+        return None
+    return value

@@ -1,0 +1,48 @@
+"""How a job lies in RQ: one function, the payload as one string in the job's meta, crashes in retries_left.
+
+RQ logs and hands to error trackers a job's args and description, but not its meta.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from sigra_workers import InvalidPayloadError, Payload
+
+if TYPE_CHECKING:
+    from rq.job import Job
+
+FUNCTION: Final = "sigra_workers_rq.dispatch"
+META_KEY: Final = "sigra"
+TIMEOUT_MARGIN: Final = 30
+"""Seconds from the job's own time-out to RQ's, which only backs it up."""
+SETTLED: Final = -1
+"""retries_left of a job that completed: written in one transaction with its end, it marks later copies."""
+
+
+def budget(payload: Payload) -> int:
+    """What retries_left is when a job is sent: one delivery more than its attempts, to end a poison job."""
+    return payload.max_attempts - payload.attempt + 1
+
+
+def crashes(job: "Job", text: object) -> int:
+    """How often a process died under the job since it was sent: each took one off retries_left."""
+    try:
+        whole = budget(Payload.parse(text))
+    except InvalidPayloadError:
+        return 0
+    return 0 if job.retries_left is None else max(0, whole - job.retries_left)
+
+
+def description(payload: Payload) -> str:
+    """What RQ shows of a job: worker, id and organization, never args."""
+    return f"{payload.worker} {payload.id} organization={payload.args.get('organization_id')!r}"
+
+
+def timeout(payload: Payload) -> int:
+    """RQ's own time-out in whole seconds, beyond the job's; -1 is none."""
+    return -1 if payload.timeout is None else math.ceil(payload.timeout) + TIMEOUT_MARGIN
+
+
+def meta(payload: Payload) -> dict[str, Any]:
+    """The meta of a job in RQ."""
+    return {META_KEY: payload.dump()}
