@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import NoneType, UnionType
@@ -201,10 +202,8 @@ class ArgsForm:
         # A module with `from __future__ import annotations` hides NotRequired[...] in strings, so its
         # __required_keys__ lie: trust the resolved hints, or else the text.
         found = get_annotations(args_type, format=Format.FORWARDREF)
-        try:
+        with suppress(Exception):  # a name in them may exist for checkers alone
             found = get_type_hints(args_type, include_extras=True)
-        except Exception:  # a name that exists for checkers alone
-            pass
         required = {key for key in args_type.__required_keys__ if not _says(found[key], NotRequired)}
         required |= {key for key in args_type.__optional_keys__ if _says(found[key], Required)}
         absent = [key for key in TENANT_KEYS if key not in required]
@@ -220,7 +219,7 @@ class ArgsForm:
         return [key for key in self.required if key not in args]
 
     def check_present(self, args: Mapping[str, object]) -> None:
-        """The check at run time: raise `MissingArgError` or `InvalidArgsError` before host code sees the job."""
+        """The check at run time: `MissingArgError` or `InvalidArgsError`, before any host code."""
         for key in self.required:
             fetch_arg(args, key)
         problems = list(_tenant_problems(args, self.not_none))

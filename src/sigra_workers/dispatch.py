@@ -27,7 +27,7 @@ from sigra_workers.errors import (
 )
 from sigra_workers.handles import Around, Implementation, WorkerHandle
 from sigra_workers.hooks import Decision
-from sigra_workers.jobs import CURRENT_RUN, JobInfo, Payload, Run, Seconds, check_seconds
+from sigra_workers.jobs import CURRENT_RUN, Backoff, JobInfo, Payload, Run, Seconds, check_seconds
 from sigra_workers.protocols import Again, Complete, Dead, Delivery, Outcome
 from sigra_workers.results import Cancel, Error, Ok, Snooze
 from sigra_workers.scopes import AuditScopeBuilder
@@ -351,21 +351,23 @@ class _Running:
         )
 
     def _backoff(self) -> float:
-        attempt = self.payload.attempt
-        wanted = self.payload.backoff if self.payload.backoff is not None else self.handle.backoff
-        if callable(wanted):
-            try:
-                return check_seconds("backoff", wanted(attempt))
-            except Exception as error:  # a broken backoff must not cost the job its retry
-                _log.error("the backoff of worker %r raised %s", self.info.worker, type(error).__name__)
-                wanted = None
-        if wanted is None:
+        attempt, own = self.payload.attempt, self.handle.backoff
+        steps: Backoff | None = self.payload.backoff
+        if steps is None:
+            if callable(own):
+                try:
+                    return check_seconds("backoff", own(attempt))
+                except Exception as error:  # a broken backoff must not cost the job its retry
+                    _log.error("the backoff of worker %r raised %s", self.info.worker, type(error).__name__)
+            else:
+                steps = own
+        if steps is None:
             mean = min(15 + 2 ** min(attempt, 20), MAX_BACKOFF)
             return min(mean * random.uniform(0.9, 1.1), MAX_BACKOFF)  # noqa: S311  # jitter, not a secret
-        if isinstance(wanted, (int, float)):
-            return wanted
-        steps: Sequence[Seconds] = wanted
-        return steps[min(attempt, len(steps)) - 1]
+        if isinstance(steps, (int, float)):
+            return steps
+        step: Seconds = steps[min(attempt, len(steps)) - 1]
+        return step
 
 
 def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseException) -> Dead:
@@ -379,7 +381,7 @@ def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseExc
 
 
 def _from_outside(error: BaseException) -> bool:
-    """What host code doesn't raise by itself: KeyboardInterrupt, or what a queue library stops threads with."""
+    """What host code doesn't raise by itself: KeyboardInterrupt, or a queue library's own interrupt."""
     return not isinstance(error, (Exception, SystemExit, GeneratorExit, JobInterrupted)) and not type(
         error
     ).__module__.startswith("asyncio")

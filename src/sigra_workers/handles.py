@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, ForwardRef, Generic, Protocol, TypeAlias, cast, overload
@@ -16,6 +16,7 @@ from sigra_workers.protocols import ArgsT, ScopeT, Worker
 from sigra_workers.results import R, Result
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+Done = TypeVar("Done", default=object)
 QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -88,14 +89,14 @@ class WorkerHandle(Generic[ScopeT, ArgsT, R]):
 
     @overload
     def implement(
-        self, worker: Callable[[ScopeT, ArgsT], Result[R]], /
-    ) -> Callable[[ScopeT, ArgsT], Result[R]]: ...
+        self, worker: Callable[[ScopeT, ArgsT], Result[Done]], /
+    ) -> Callable[[ScopeT, ArgsT], Result[Done]]: ...
     @overload
     def implement(
-        self, worker: Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[R]]], /
-    ) -> Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[R]]]: ...
+        self, worker: Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[Done]]], /
+    ) -> Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[Done]]]: ...
     @overload
-    def implement(self, worker: Worker[ScopeT, ArgsT, R], /) -> Worker[ScopeT, ArgsT, R]: ...
+    def implement(self, worker: Worker[ScopeT, ArgsT, Done], /) -> Worker[ScopeT, ArgsT, Done]: ...
     def implement(self, worker: Any, /) -> Any:
         """Bind the worker object, or function, that does the jobs; in worker processes only.
 
@@ -178,8 +179,8 @@ def args_type_of(perform: Callable[..., Any], label: str) -> Any:
         try:
             hint = evaluate_forward_ref(ForwardRef(hint), globals=getattr(perform, "__globals__", {}))
         except Exception as error:
-            problem = f"the annotation {hint!r} of its args can't be resolved: workers.declare(name, ArgsType) names it"
-            raise InvalidWorkerError(label, problem) from error
+            problem = f"the annotation {hint!r} of its args can't be resolved, name them: workers.declare"
+            raise InvalidWorkerError(label, f"{problem}(name, ArgsType)") from error
     return hint if is_typeddict(hint) else TenantArgs
 
 
@@ -202,8 +203,8 @@ def check_name(option: str, name: object, pattern: re.Pattern[str]) -> str:
 
 # -- arounds ---------------------------------------------------------------------------------------
 
-SyncAround: TypeAlias = Callable[[JobInfo, ScopeT, TenantArgs], Generator[None]]
-AsyncAround: TypeAlias = Callable[[JobInfo, ScopeT, TenantArgs], AsyncGenerator[None]]
+SyncAround: TypeAlias = Callable[[JobInfo, ScopeT, TenantArgs], Iterator[None]]
+AsyncAround: TypeAlias = Callable[[JobInfo, ScopeT, TenantArgs], AsyncIterator[None]]
 AroundFn = TypeVar("AroundFn", bound=Callable[..., Any])
 
 

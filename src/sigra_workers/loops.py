@@ -17,13 +17,16 @@ class _Process:
     """What this process has started so far; a forked child begins anew, as threads don't follow it."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.pool: ThreadPoolExecutor | None = None
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_process.__init__)
+os.register_at_fork(after_in_child=_process.reset)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -37,10 +37,8 @@ class AuditOnly:
 class Authorizes(Protocol):
     """Add it to a structural authorization contract: no `AuditOnly` can ever satisfy it."""
 
-    @property
-    def sigra_authorizes(self) -> Literal[True]:
-        """True: this scope may authorize."""
-        ...
+    sigra_authorizes: ClassVar[Literal[True]]
+    """True: this scope may authorize."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class RqAdapter:
                 raise InvalidOptionError("native", f"{name!r} is of type {found}, expected {kind.__name__}")
 
     def send(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
-        """One transaction for all jobs, but for those with an id of the host: those are checked one by one."""
+        """One transaction for all jobs but those with an id of the host, which are checked one by one."""
         try:
             self._reach()
         except (RedisError, OSError) as error:
