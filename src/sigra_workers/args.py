@@ -224,7 +224,7 @@ class ArgsForm:
             fetch_arg(args, key)
         problems = list(_tenant_problems(args, self.not_none))
         if problems:
-            raise InvalidArgsError("job", problems)
+            raise InvalidArgsError(worker, problems)
 
 
 def _says(hint: Any, qualifier: object) -> bool:
@@ -255,6 +255,8 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
     One JSON round trip that comes back equal accepts; only after a failure are the args walked to name
     what is wrong. `limit` is in bytes of the JSON text.
     """
+    if not isinstance(args, dict):
+        raise InvalidArgsError(worker, [f"they are of type {type(args).__name__}, expected a dict"])
     try:
         text = json.dumps(args, allow_nan=False, separators=(",", ":"))
         if (
@@ -268,8 +270,6 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
         size = len(text)
     except (TypeError, ValueError, RecursionError):
         size = 0
-    if not isinstance(args, dict):
-        raise InvalidArgsError(worker, [f"they are of type {type(args).__name__}, expected a dict"])
     absent = form.missing(args)
     problems = [
         f"key {key!r} is missing" + (", None is a value" if key in TENANT_KEYS else "") for key in absent
@@ -313,7 +313,7 @@ def _too_deep(value: object, levels: int) -> bool:
 def _json_problems(value: object, path: str, depth: int) -> Iterator[str]:
     """What of a value is not JSON, each with its place; values themselves are never named."""
     where = path or "args"
-    if depth > MAX_DEPTH:
+    if depth > MAX_DEPTH and isinstance(value, (dict, list)):
         yield f"{where} is nested deeper than {MAX_DEPTH} levels"
     elif isinstance(value, float):
         if not math.isfinite(value):

@@ -252,7 +252,7 @@ class Audit:
         event_key: str | None,
         given: AuditFields,
     ) -> AuditEvent:
-        problem = self._problem(action, outcome, metadata)
+        problem = self._problem(action, outcome, metadata, given)
         if problem is not None:
             raise AuditError(_name(action), *problem)
         run = CURRENT_RUN.get()
@@ -285,7 +285,7 @@ class Audit:
         )
 
     def _problem(
-        self, action: object, outcome: object, metadata: object
+        self, action: object, outcome: object, metadata: object, given: Mapping[str, object]
     ) -> tuple[tuple[str, ...], str] | None:
         if not isinstance(action, str) or _ACTION.fullmatch(action) is None:
             return ("action",), "expected a dotted name such as 'account.closed'"
@@ -293,6 +293,9 @@ class Audit:
             return ("action",), "its prefix is reserved"
         if outcome not in ("success", "failure"):
             return ("outcome",), "expected 'success' or 'failure'"
+        unknown = sorted({*given} - {*AuditFields.__annotations__})
+        if unknown:
+            return tuple(unknown), "there is no such field"
         if metadata is None:
             return None
         try:
@@ -307,7 +310,8 @@ class Audit:
         return None
 
     def _is_forbidden(self, key: str) -> bool:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
+        name = re.sub(r"[^a-z0-9]+", "_", name.lower())
         return any(f"_{bad}_" in f"_{name}_" for bad in self._forbidden)
 
 

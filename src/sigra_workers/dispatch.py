@@ -46,30 +46,34 @@ def dispatch(workers: Workers[Any], delivery: Delivery, /) -> Outcome:
 
     Never raises for what host code does; raises only what ends the process (KeyboardInterrupt and such).
     """
-    begun = _begin(workers, delivery)
+    context = contextvars.copy_context()
+    begun = context.run(_begin, workers, delivery)
     if not isinstance(begun, _Running):
         return begun
     if begun.worker.is_async:
         from sigra_workers.loops import run
 
-        return contextvars.copy_context().run(run, begun.arun())
-    return contextvars.copy_context().run(begun.run)
+        return context.run(run, begun.arun(), begun.stop)
+    return context.run(begun.run)
 
 
 async def adispatch(workers: Workers[Any], delivery: Delivery, /) -> Outcome:
     """Run one job from this event loop: async workers as a task on it, `def` workers in a thread."""
     import asyncio
 
-    begun = _begin(workers, delivery)
+    from sigra_workers.loops import outlast
+
+    context = contextvars.copy_context()
+    begun = context.run(_begin, workers, delivery)
     if not isinstance(begun, _Running):
         return begun
-    context = contextvars.copy_context()
     task = asyncio.get_running_loop().create_task(begun.arun(), context=context)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        begun.stop()
         task.cancel()
-        await asyncio.wait([task])  # no attempt of a job overlaps a live body of it
+        await outlast(task)  # no attempt of a job overlaps a live body of it
         raise
 
 
@@ -95,7 +99,7 @@ def _begin(workers: Workers[Any], delivery: Delivery) -> "_Running | Outcome":
     if handle is None or handle.implementation is None:
         return _wait_for_worker(workers, payload, info, now)
     try:
-        handle.form.check_present(payload.args)
+        handle.form.check_present(handle.name, payload.args)
     except SigraWorkersError as error:
         return _dead(workers, payload, info, error)
     return _Running(workers, delivery.payload, payload, info, handle, handle.implementation, payload.args)
@@ -146,6 +150,7 @@ class _Running:
     args: Any
     started: float = 0.0
     organization: Any = None
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         self.organization = self.payload.args["organization_id"]  # host code may change the args it is given
@@ -176,13 +181,17 @@ class _Running:
             ended = _Ended(error=error, outside=True)
         return self._end(ended)
 
+    def stop(self) -> None:
+        """Note that the run is being cancelled from outside: no decision, whatever host code makes of it."""
+        self.stopped = True
+
     def _start(self) -> None:
-        self.started = perf_counter()
         workers = self.workers
         CURRENT_RUN.set(Run(self.info, self.payload.resends, workers.system_actor, workers.adapter.clock))
         workers.plugins.tell(
             lambda hook: hook.sigra_started(job=self.info, organization_id=self.organization)
         )
+        self.started = perf_counter()
 
     def _time_left(self) -> float | None:
         limit = self.payload.timeout
@@ -194,7 +203,8 @@ class _Running:
             return scope if isinstance(scope, (Cancel, Snooze)) else self._nest(scope, self.workers.arounds)
 
         value, error, timed_out = run_limited(self._time_left(), body)
-        return _Ended(value, error, timed_out, error is not None and not timed_out and _from_outside(error))
+        outside = error is not None and _from_outside(error)
+        return _Ended(value, error, timed_out or isinstance(error, JobInterrupted), outside)
 
     def _build(self) -> Any:
         scope: Any = self.workers.scope_builder.build(self.args)
@@ -205,7 +215,12 @@ class _Running:
         from sigra_workers.loops import run
 
         async def wait() -> Any:
-            return await asyncio.wait_for(scope, self._time_left())
+            limit = asyncio.timeout(self._time_left())
+            try:
+                async with limit:
+                    return await scope
+            except BaseException as error:
+                raise JobInterrupted if limit.expired() else error
 
         return run(wait())
 
@@ -237,7 +252,11 @@ class _Running:
             ended.error, ended.outside = error, task.cancelling() > 0
         except BaseException as error:  # _end decides
             ended.error, ended.outside = error, _from_outside(error)
-        ended.timed_out = limit.expired() and not ended.outside
+        if self.stopped and not ended.outside:
+            ended.error, ended.outside = asyncio.CancelledError(), True
+        when = limit.when()
+        late = when is not None and asyncio.get_running_loop().time() >= when
+        ended.timed_out = late or limit.expired()
         return ended
 
     async def _abody(self) -> Any:
@@ -251,7 +270,7 @@ class _Running:
 
         builder = self.workers.scope_builder
         scope: Any
-        if isinstance(builder, AuditScopeBuilder) or inspect.iscoroutinefunction(builder.build):
+        if type(builder) is AuditScopeBuilder or inspect.iscoroutinefunction(builder.build):
             scope = builder.build(self.args)
         else:
             scope = await in_thread(builder.build, self.args)
@@ -286,11 +305,10 @@ class _Running:
             late.__cause__ = None if isinstance(error, JobInterrupted) else error
             error = late
         elif error is None:
-            value: object = getattr(ended.result, "value", None)
             match ended.result:
                 case Ok():
                     self._finished("complete", None)
-                    return Complete(value)
+                    return Complete(getattr(cast("object", ended.result), "value", None))
                 case Snooze():
                     self._finished("snooze", None)
                     return self._again(ended.result.seconds, "snooze")
@@ -362,7 +380,7 @@ class _Running:
             else:
                 steps = own
         if steps is None:
-            mean = min(15 + 2 ** min(attempt, 20), MAX_BACKOFF)
+            mean: float = min(15 + 2 ** min(attempt, 20), MAX_BACKOFF)
             return min(mean * random.uniform(0.9, 1.1), MAX_BACKOFF)  # noqa: S311  # jitter, not a secret
         if isinstance(steps, (int, float)):
             return steps

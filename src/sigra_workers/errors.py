@@ -32,7 +32,7 @@ class InvalidArgsError(SigraWorkersError, ValueError):
 
     def message(self) -> str:
         """One line a problem, the first on the first line."""
-        return f"args of worker {self.worker!r} are not valid: " + "\n  also: ".join(self.problems)
+        return f"args of {self.worker!r} are not valid: " + "\n  also: ".join(self.problems)
 
 
 class MissingTenantKeyError(InvalidArgsError):
@@ -142,13 +142,27 @@ class EnqueueError(SigraWorkersError):
 
 
 class DuplicateJobError(EnqueueError):
-    """The `job_id` given is already queued, scheduled, running or dead."""
+    """The `job_id` given is already queued, scheduled, running or dead.
+
+    `duplicates` are those that exist; `rejected` holds them and the jobs behind them, which were not sent.
+    """
+
+    def __init__(
+        self,
+        accepted: Sequence[str],
+        rejected: Sequence[str],
+        unknown: Sequence[str],
+        duplicates: Sequence[str],
+    ) -> None:
+        super().__init__(accepted, rejected, unknown)
+        self.args = (*self.args, tuple(duplicates))
+        self.duplicates = tuple(duplicates)
 
     def message(self) -> str:
         """The ids that exist already, and what to do."""
         return (
-            f"a job with id {', '.join(map(repr, self.rejected))} exists already;"
-            f" {len(self.accepted)} other jobs were accepted\n"
+            f"a job with id {', '.join(map(repr, self.duplicates))} exists already; of the others"
+            f" {len(self.accepted)} were accepted, {len(self.rejected) - len(self.duplicates)} not sent\n"
             'leave it be, give another job_id, or pass on_duplicate="skip" to enqueue_many'
         )
 

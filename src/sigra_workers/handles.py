@@ -16,8 +16,8 @@ from sigra_workers.protocols import ArgsT, ScopeT, Worker
 from sigra_workers.results import R, Result
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-Done = TypeVar("Done", default=object)
 QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_Value = TypeVar("_Value", default=object)
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -89,14 +89,14 @@ class WorkerHandle(Generic[ScopeT, ArgsT, R]):
 
     @overload
     def implement(
-        self, worker: Callable[[ScopeT, ArgsT], Result[Done]], /
-    ) -> Callable[[ScopeT, ArgsT], Result[Done]]: ...
+        self, worker: Callable[[ScopeT, ArgsT], Result[_Value]], /
+    ) -> Callable[[ScopeT, ArgsT], Result[_Value]]: ...
     @overload
     def implement(
-        self, worker: Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[Done]]], /
-    ) -> Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[Done]]]: ...
+        self, worker: Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[_Value]]], /
+    ) -> Callable[[ScopeT, ArgsT], Coroutine[Any, Any, Result[_Value]]]: ...
     @overload
-    def implement(self, worker: Worker[ScopeT, ArgsT, Done], /) -> Worker[ScopeT, ArgsT, Done]: ...
+    def implement(self, worker: Worker[ScopeT, ArgsT, _Value], /) -> Worker[ScopeT, ArgsT, _Value]: ...
     def implement(self, worker: Any, /) -> Any:
         """Bind the worker object, or function, that does the jobs; in worker processes only.
 
@@ -199,6 +199,13 @@ def check_name(option: str, name: object, pattern: re.Pattern[str]) -> str:
             option, f"expected up to 128 letters, digits or ._- characters, got {name!r}"
         )
     return name
+
+
+def check_names(option: str, names: object, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """Names of workers or queues, or `InvalidOptionError`; one text is not a sequence of them."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidOptionError(option, f"expected a sequence of names, got {type(names).__name__}")
+    return tuple(check_name(option, name, pattern) for name in cast("Iterable[object]", names))
 
 
 # -- arounds ---------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """Jobs: what `handle.new` makes, what travels (wire form, version 1), and what a worker sees of its own."""
 
 import json
-import math
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, Final, Generic, TypeAlias, cast
 
 from typing_extensions import ReadOnly, TypedDict, TypeVar
@@ -189,7 +189,7 @@ class Payload:
         if not isinstance(text, str):
             raise InvalidPayloadError(f"it is of type {type(text).__name__}, expected one JSON string")
         try:
-            whole: Any = json.loads(text, parse_constant=_refuse_constant)
+            whole: Any = json.loads(text, parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise InvalidPayloadError("it is not JSON") from error
         if not isinstance(whole, dict):
@@ -212,6 +212,7 @@ class Payload:
         try:
             check_id(known["id"])
             _check_counts(known)
+            known["backoff"] = None if known["backoff"] is None else check_backoff(known["backoff"])
         except ValueError as error:
             raise InvalidPayloadError(str(error)) from error
         return cls(**known, unknown=found)
@@ -241,16 +242,18 @@ class Payload:
 assert {*_KINDS} == {f.name for f in fields(Payload)} - {"unknown"}  # noqa: S101  # one list of fields, told twice
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    """A number that JSON can also write: not NaN, nor one that is too big for a float."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError("a number is not finite")
+    return value
 
 
 def _check_counts(known: Mapping[str, Any]) -> None:
     for name, least in (("attempt", 1), ("max_attempts", 1), ("snoozes", 0), ("resends", 0)):
         if known[name] < least:
             raise ValueError(f"field {name!r} is {known[name]}, expected at least {least}")
-    if known["backoff"] is not None:
-        check_backoff(known["backoff"])
     for name in ("timeout", "due_at", "enqueued_at"):
         value = known[name]
         if value is not None and not 0 <= value < _MAX_TIME:
@@ -286,10 +289,10 @@ def check_seconds(option: str, value: object, *, least: float = 0) -> float:
     """A number of seconds up to a year, or `InvalidOptionError`."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidOptionError(option, f"expected a number of seconds, got {type(value).__name__}")
-    if not least <= value <= MAX_DELAY:
-        raise InvalidOptionError(option, f"expected {least:g} to {MAX_DELAY:.0f} seconds, got {value:g}")
+    if not least <= value <= MAX_DELAY:  # NaN is in no range
+        raise InvalidOptionError(option, f"expected {least:g} to {MAX_DELAY:.0f} seconds, got {value!r:.20}")
     return value
 
 
@@ -306,7 +309,7 @@ def check_backoff(value: object) -> Backoff:
     items = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else ()
     if not items:
         raise InvalidOptionError("backoff", f"expected a number of seconds or a sequence of them, got {kind}")
-    return [check_seconds("backoff", item) for item in items]
+    return tuple(check_seconds("backoff", item) for item in items)
 
 
 def check_due(options: JobOptions) -> tuple[float | None, float | None]:
@@ -322,4 +325,6 @@ def check_due(options: JobOptions) -> tuple[float | None, float | None]:
         raise InvalidOptionError(
             "schedule_at", f"expected a datetime with a time zone, got {type(at).__name__}"
         )
+    if not 0 <= at.timestamp() < _MAX_TIME:
+        raise InvalidOptionError("schedule_at", f"expected a time from 1970 to 9998, got {at.isoformat()}")
     return None, at.timestamp()

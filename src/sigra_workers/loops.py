@@ -2,11 +2,10 @@
 
 import asyncio
 import contextvars
-import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -29,45 +28,45 @@ _process = _Process()
 os.register_at_fork(after_in_child=_process.reset)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T], stopping: Callable[[], object] = bool) -> T:
     """Run a coroutine on the loop of this process, in the caller's context, and wait for it.
 
-    What interrupts the wait (a signal handler that raises) cancels the coroutine and waits for its end.
+    What interrupts the wait (a signal handler that raises) calls `stopping`, cancels the coroutine and
+    waits for its end.
     """
     loop = process_loop()
-    over: Future[T] = Future()
     tasks: list[asyncio.Task[T]] = []
+    over = threading.Lock()  # taken and given back in C: no interrupt leaves it in between
+    over.acquire()
 
     def start() -> None:
-        tasks.append(loop.create_task(coroutine))
-        tasks[0].add_done_callback(finish)
+        if not tasks:
+            tasks.append(loop.create_task(coroutine))
+            tasks[0].add_done_callback(lambda _: over.release())
 
-    def finish(task: asyncio.Task[T]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            over.set_result(task.result())
-        else:
-            over.set_exception(error)
+    def stop() -> None:
+        start()
+        tasks[0].cancel()
 
-    loop.call_soon_threadsafe(start)
     try:
-        return over.result()
+        loop.call_soon_threadsafe(start)
+        over.acquire()
     except BaseException:
-        if not over.done():
-            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            wait([over])
+        stopping()
+        loop.call_soon_threadsafe(stop)
+        while not (tasks and tasks[0].done()):
+            over.acquire(timeout=0.05)
         raise
+    return tasks[0].result()
 
 
 def process_loop() -> asyncio.AbstractEventLoop:
     """The loop of this process, running in a daemon thread; started when first needed."""
     with _process.lock:
         if _process.loop is None:
-            _process.loop = asyncio.new_event_loop()
-            thread = threading.Thread(
-                target=_forever, args=(_process.loop,), name="sigra-workers-loop", daemon=True
-            )
-            thread.start()
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=_forever, args=(loop,), name="sigra-workers-loop", daemon=True).start()
+            _process.loop = loop
         return _process.loop
 
 
@@ -89,13 +88,29 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
     Threads can't be stopped: a caller that is cancelled meanwhile waits for the call to end first.
     """
-    call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
+    context = contextvars.copy_context()
+
+    def call() -> T:
+        try:
+            return context.run(function, *args, **kwargs)
+        except StopIteration as error:  # asyncio's futures can't hold one: nobody would ever be woken
+            raise RuntimeError("a call in a thread raised StopIteration") from error
+
     future = asyncio.get_running_loop().run_in_executor(_threads(), call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([future])
+        await outlast(future)
         raise
+
+
+async def outlast(future: asyncio.Future[Any]) -> None:
+    """Wait for its end, however often the waiting task is cancelled meanwhile."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from sigra_workers.dispatch import adispatch, dispatch
-from sigra_workers.errors import InvalidOptionError, InvalidSettingsError
+from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError
 from sigra_workers.hooks import hookimpl
 from sigra_workers.jobs import Job, Payload
 from sigra_workers.protocols import (
@@ -109,8 +109,12 @@ class MemoryAdapter:
 
     def put(self, text: str, /) -> None:
         """Queue a payload as it is, due now and unchecked: for one made by hand, as in a test."""
+        try:
+            job_id = Payload.parse(text).id
+        except InvalidPayloadError:
+            job_id = ""
         with self._changed:
-            heapq.heappush(self._heap, _Entry(self.clock(), next(self._order), "", text))
+            heapq.heappush(self._heap, _Entry(self.clock(), next(self._order), job_id, text))
             self._changed.notify_all()
 
     # -- the Adapter protocol ----------------------------------------------------------------------------
@@ -160,6 +164,7 @@ class MemoryAdapter:
         With `scheduled`, jobs that are due later run too: a `HeldClock` is moved on to them, with another
         clock this waits for them. Raises `RuntimeError` after 10,000 runs, as when a job snoozes for ever.
         """
+        self._bound()
         endings: Counter[Ending] = Counter()
         for _ in range(MAX_RUNS):
             entry = self._take(scheduled)
@@ -170,13 +175,16 @@ class MemoryAdapter:
 
     async def adrain(self, *, scheduled: bool = False) -> Counter[Ending]:
         """`drain` on the running event loop; with `scheduled`, only under a `HeldClock`."""
+        workers = self._bound()
+        if scheduled and not isinstance(self.clock, HeldClock):
+            raise InvalidSettingsError("MemoryAdapter.adrain", "scheduled=True needs a HeldClock as 'clock'")
         endings: Counter[Ending] = Counter()
         for _ in range(MAX_RUNS):
             entry = self._take(scheduled)
             if entry is None:
                 return endings
             try:
-                outcome = await adispatch(self._bound(), Delivery(entry.text, entry.crashes))
+                outcome = await adispatch(workers, Delivery(entry.text, entry.crashes))
             except BaseException:
                 self._crashed(entry)
                 raise

@@ -35,6 +35,7 @@ from sigra_workers.handles import (
     args_type_of,
     check_form,
     check_name,
+    check_names,
     inspect_worker,
 )
 from sigra_workers.jobs import (
@@ -46,6 +47,7 @@ from sigra_workers.jobs import (
     check_backoff,
     check_due,
     check_id,
+    check_seconds,
     check_timeout,
     new_id,
 )
@@ -114,10 +116,12 @@ class Workers(Generic[ScopeT]):
         self.audit: Final = options.get("audit") or Audit()
         self.cancel_on: Final = check_exceptions(options.get("cancel_on", ()))
         self.system_actor: Final[str | None] = options.get("system_actor")
-        self.unknown_worker_grace: Final[float] = options.get("unknown_worker_grace", 3_600.0)
+        self.unknown_worker_grace: Final[float] = check_seconds(
+            "unknown_worker_grace", options.get("unknown_worker_grace", 3_600)
+        )
         self.max_args_bytes: Final[int] = options.get("max_args_bytes", MAX_ARGS_BYTES)
         self.plugins: Final = Plugins(options.get("plugins", ()))
-        self._queues = {check_name("queues", name, QUEUE) for name in options.get("queues", ())}
+        self._queues = {*check_names("queues", options.get("queues", ()), QUEUE)}
         self._handles: dict[str, WorkerHandle[ScopeT, Any, Any]] = {}
         self._arounds: list[Around] = []
         self._adapter: Adapter | None = None
@@ -215,7 +219,7 @@ class Workers(Generic[ScopeT]):
             "name": label,
             "queue": check_name("queue", options.get("queue", "default"), QUEUE),
             "args_type": args_type,
-            "aliases": tuple(check_name("aliases", alias, NAME) for alias in options.get("aliases", ())),
+            "aliases": check_names("aliases", options.get("aliases", ()), NAME),
             "max_attempts": check_attempts(options.get("max_attempts", 20)),
             "backoff": backoff if backoff is None or callable(backoff) else check_backoff(backoff),
             "timeout": None if timeout is None else check_timeout(timeout),
@@ -290,7 +294,7 @@ class Workers(Generic[ScopeT]):
         unknown; `DuplicateJobError` for an id that exists, unless ``on_duplicate="skip"``.
         """
         refs: list[JobRef] = []
-        rest = iter(jobs)
+        rest = iter([*jobs])  # an iterable that raises does so before anything is sent
         while batch := self._batch(rest):
             self._settle(batch, self.adapter.send(batch), refs, rest, on_duplicate)
         return refs
@@ -300,7 +304,7 @@ class Workers(Generic[ScopeT]):
     ) -> list[JobRef]:
         """Async twin of `enqueue_many`."""
         refs: list[JobRef] = []
-        rest = iter(jobs)
+        rest = iter([*jobs])  # an iterable that raises does so before anything is sent
         while batch := self._batch(rest):
             self._settle(batch, await self.adapter.asend(batch), refs, rest, on_duplicate)
         return refs
@@ -337,9 +341,11 @@ class Workers(Generic[ScopeT]):
                     unknown.append(sent.job.id)
         if cause is None and not duplicates:
             return
+        accepted = [ref.id for ref in refs if not ref.duplicate]
         rejected += [*duplicates, *(job.id for job in rest)]
-        kind = DuplicateJobError if cause is None else EnqueueError
-        raise kind([ref.id for ref in refs if not ref.duplicate], rejected, unknown) from cause
+        if cause is None:
+            raise DuplicateJobError(accepted, rejected, unknown, duplicates)
+        raise EnqueueError(accepted, rejected, unknown) from cause
 
     def _enqueued(self, ref: JobRef, organization: Id | None) -> None:
         self.plugins.tell(lambda hook: hook.sigra_enqueued(job=ref, organization_id=organization))
@@ -379,7 +385,7 @@ def load_workers(path: str, /) -> Workers[Any]:
     For operators and boot files: such a path is never read from a job.
     """
     module, _, attribute = path.partition(":")
-    if not module or not attribute:
+    if not module or not attribute or module.startswith("."):
         raise NotFoundError(path, "expected module:attribute, such as app.jobs:workers")
     try:
         found: Any = importlib.import_module(module)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NotRequired, assert_never, assert_type
 from uuid import UUID
+
+from typing_extensions import ReadOnly
 
 from sigra_workers import (
     JSON,
@@ -46,7 +48,6 @@ from sigra_workers import (
     tenant_args,
     wire_id,
 )
-from typing_extensions import NotRequired, ReadOnly, assert_never, assert_type
 
 # --- args
 
@@ -199,8 +200,8 @@ class OnlyFails:
         return Error("x")
 
 
-class OnlyCancels:  # not `-> Cancel`, see below
-    def perform(self, scope: WorkerScope, args: TextArgs) -> Cancel:
+class OnlyCancels:  # not `-> Cancel`: pyright then leaves the value's type open
+    def perform(self, scope: WorkerScope, args: TextArgs) -> Result:
         assert_type(args["organization_id"], str)
         return Cancel("x")
 
