@@ -39,26 +39,35 @@ class Lifecycle(Protocol):
 
 
 class Plugins:
-    """Finds the adapter by name and tells the lifecycle hooks."""
+    """Finds the adapter by name and tells the lifecycle hooks.
+
+    One pluggy manager a plugin: a hook that raises keeps nothing from those of the others.
+    """
 
     def __init__(self, plugins: Iterable[object]) -> None:
-        self._manager = pluggy.PluginManager(hooks.PROJECT)
-        self._manager.add_hookspecs(hooks)
+        self._managers: list[pluggy.PluginManager] = []
         for plugin in plugins:
             self.add(plugin)
 
     def add(self, plugin: object) -> None:
         """Register a plugin; a hook or argument that does not exist is refused here."""
+        self._add(lambda manager: manager.register(plugin))
+
+    def _add(self, register: Callable[[pluggy.PluginManager], object]) -> None:
+        manager = pluggy.PluginManager(hooks.PROJECT)
+        manager.add_hookspecs(hooks)
         try:
-            self._manager.register(plugin)
-            self._manager.check_pending()
+            register(manager)
+            manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise InvalidSettingsError("plugin", str(error)) from error
+        self._managers.append(manager)
 
     def adapter(self, name: str, settings: Mapping[str, Any]) -> Adapter:
         """Make the adapter `name`; its distribution alone is loaded, whatever else is installed."""
         made = self._make(name, settings)
-        if made is None and self._load(name):
+        if made is None:
+            self._add(lambda manager: manager.load_setuptools_entrypoints(hooks.PROJECT, name=name))
             made = self._make(name, settings)
         if made is None:
             from importlib.metadata import entry_points
@@ -67,14 +76,13 @@ class Plugins:
         return made
 
     def _make(self, name: str, settings: Mapping[str, Any]) -> Adapter | None:
-        return cast("Adapter | None", self._manager.hook.sigra_adapter(name=name, settings=settings))
-
-    def _load(self, name: str) -> bool:
-        return self._manager.load_setuptools_entrypoints(hooks.PROJECT, name=name) > 0
+        made = (manager.hook.sigra_adapter(name=name, settings=settings) for manager in self._managers)
+        return cast("Adapter | None", next((adapter for adapter in made if adapter is not None), None))
 
     def tell(self, call: Callable[[Lifecycle], object]) -> None:
-        """Tell one hook; one that raises is logged and changes nothing."""
-        try:
-            call(cast("Lifecycle", self._manager.hook))
-        except Exception as error:  # hooks observe
-            _log.error("a lifecycle hook raised %s", type(error).__name__, exc_info=error)
+        """Tell one hook of every plugin; one that raises is logged and changes nothing."""
+        for manager in self._managers:
+            try:
+                call(cast("Lifecycle", manager.hook))
+            except Exception as error:  # hooks observe
+                _log.error("a lifecycle hook raised %s", type(error).__name__, exc_info=error)

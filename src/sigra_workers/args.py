@@ -104,6 +104,8 @@ def tenant_args(
     lacks one of the first two, or an id is left out, and `InvalidArgsError` for what is not an id.
     """
     if scope is not _UNSET:
+        if (organization_id, actor_id, impersonating_from) != (_UNSET, _UNSET, None):
+            raise TypeError("tenant_args takes a scope or ids, not both")
         if scope is None:
             raise MissingTenantKeyError("tenant_args", ["the scope is None, expected a request scope"])
         absent = [part for part in ("user", "active_organization") if not hasattr(scope, part)]
@@ -138,7 +140,7 @@ def organization_args(
 ) -> OrganizationKeys: ...
 def organization_args(scope: Any = _UNSET, /, **ids: Any) -> OrganizationKeys:
     """`tenant_args` for `OrganizationArgs`: raises `InvalidArgsError` where there is no organization."""
-    keys = tenant_args(**ids) if scope is _UNSET else tenant_args(scope)
+    keys: TenantKeys = cast("Any", tenant_args)(scope, **ids)
     if keys["organization_id"] is None:
         raise InvalidArgsError("organization_args", [_NO_ORGANIZATION])
     return cast("OrganizationKeys", keys)
@@ -218,7 +220,7 @@ class ArgsForm:
         """Required keys that are absent, the tenant keys first."""
         return [key for key in self.required if key not in args]
 
-    def check_present(self, args: Mapping[str, object]) -> None:
+    def check_present(self, worker: str, args: Mapping[str, object]) -> None:
         """The check at run time: `MissingArgError` or `InvalidArgsError`, before any host code."""
         for key in self.required:
             fetch_arg(args, key)

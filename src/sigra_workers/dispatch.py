@@ -305,10 +305,11 @@ class _Running:
             late.__cause__ = None if isinstance(error, JobInterrupted) else error
             error = late
         elif error is None:
-            match ended.result:
+            result: object = ended.result
+            match result:
                 case Ok():
                     self._finished("complete", None)
-                    return Complete(getattr(cast("object", ended.result), "value", None))
+                    return Complete(ended.result.value)
                 case Snooze():
                     self._finished("snooze", None)
                     return self._again(ended.result.seconds, "snooze")

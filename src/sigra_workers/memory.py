@@ -75,7 +75,8 @@ class _Entry:
 class MemoryAdapter:
     """Jobs in a heap by due time. `drain` runs them here, `start` in a thread.
 
-    Settings: ``{"clock": callable}``, such as a `HeldClock`; the time of day where none is given.
+    Settings: ``{"clock": callable}``, such as a `HeldClock`; the time of day where none is given. Others,
+    such as the ``url`` of a server, are left alone, so that one application runs here and on a real queue.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -304,9 +305,6 @@ def sigra_adapter(name: str, settings: Mapping[str, Any]) -> MemoryAdapter | Non
     """Make the embedded adapter."""
     if name != "memory":
         return None
-    unknown = sorted({*settings} - {"clock"})
-    if unknown:
-        raise InvalidSettingsError("adapter 'memory'", f"there is no setting {unknown}, known is 'clock'")
     clock: Any = settings.get("clock", time.time)
     if not callable(clock):
         raise InvalidSettingsError("adapter 'memory'", "setting 'clock' is not callable")

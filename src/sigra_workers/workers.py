@@ -119,7 +119,9 @@ class Workers(Generic[ScopeT]):
         self.unknown_worker_grace: Final[float] = check_seconds(
             "unknown_worker_grace", options.get("unknown_worker_grace", 3_600)
         )
-        self.max_args_bytes: Final[int] = options.get("max_args_bytes", MAX_ARGS_BYTES)
+        self.max_args_bytes: Final = check_bytes(
+            "max_args_bytes", options.get("max_args_bytes", MAX_ARGS_BYTES)
+        )
         self.plugins: Final = Plugins(options.get("plugins", ()))
         self._queues = {*check_names("queues", options.get("queues", ()), QUEUE)}
         self._handles: dict[str, WorkerHandle[ScopeT, Any, Any]] = {}
@@ -410,6 +412,13 @@ def refuse_unknown(options: Mapping[str, object], known: Any) -> None:
             raise InvalidOptionError(
                 name, f"there is no such option, known are {sorted(known.__annotations__)}"
             )
+
+
+def check_bytes(option: str, value: object) -> int:
+    """A number of bytes, or `InvalidOptionError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOptionError(option, f"expected a number of bytes, got {value!r}")
+    return value
 
 
 def check_exceptions(value: object) -> tuple[type[Exception], ...]:

@@ -8,9 +8,10 @@ import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import LockError, RedisError
+from redis.lock import Lock
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -21,8 +22,11 @@ SECONDS: Final = 30.0
 
 
 @contextmanager
-def claim(connection: "Redis", job_id: str) -> Generator[bool]:
-    """Claim a job for a block; False where another process that may be alive has it."""
+def claim(connection: "Redis", job_id: str) -> Generator[str | None]:
+    """Claim a job, and renew that while the block runs; None where another process that may be alive has it.
+
+    Give what it yields back with `release`.
+    """
     token = f"{_host()} {os.getpid()} {os.urandom(8).hex()}"
     lock = connection.lock(KEY + job_id, timeout=SECONDS, blocking=False, thread_local=False)
     if not lock.acquire(token=token):
@@ -30,7 +34,7 @@ def claim(connection: "Redis", job_id: str) -> Generator[bool]:
         if isinstance(owner, bytes) and _is_dead(owner.decode()):
             _drop(connection, job_id, owner)
         if not lock.acquire(token=token):
-            yield False
+            yield None
             return
     over = threading.Event()
 
@@ -43,11 +47,14 @@ def claim(connection: "Redis", job_id: str) -> Generator[bool]:
 
     threading.Thread(target=renew, name="sigra-workers-claim", daemon=True).start()
     try:
-        yield True
+        yield token
     finally:
         over.set()
-        with suppress(RedisError, OSError):  # it ends by itself
-            lock.release()
+
+
+def release(pipeline: Any, job_id: str, token: str) -> None:
+    """End a claim in the transaction that ends the run, so that no other run begins before what it decided."""
+    pipeline.eval(Lock.LUA_RELEASE_SCRIPT, 1, KEY + job_id, token)
 
 
 def _drop(connection: "Redis", job_id: str, owner: bytes) -> None:

@@ -57,20 +57,31 @@ def dispatch() -> object:
     job = get_current_job()
     if job is None:
         raise RuntimeError("sigra_workers_rq.dispatch is for RQ's worker processes to call")
-    if job.retries_left == wire.SETTLED:
-        _log.warning("job %s completed already: this copy of it is dropped", job.id)
-        return job.return_value(refresh=True)
+    write = job.set_status
+    job.set_status = functools.partial(_set_status, job, write, None)  # type: ignore[method-assign]
     try:
         workers = _workers()
     except WorkersNotBoundError as error:
         _log.error("job %s waits: %s", job.id, error)
-        return _park(job, PAUSE)
-    _reopen(job)
-    text = job.meta.get(wire.META_KEY)
-    with claims.claim(job.connection, job.id) as claimed:
-        if not claimed:
+        return _park(PAUSE)
+    with claims.claim(job.connection, job.id) as token:
+        if token is None:
             _log.warning("job %s is still running in another process: it waits", job.id)
-            return _park(job, PAUSE)
+            job.retries_left = None  # so that it is not written: it is the other run's
+            return _park(PAUSE)
+        job.set_status = functools.partial(_set_status, job, write, token)  # type: ignore[method-assign]
+        try:
+            job.refresh()  # RQ read it before the claim: another run may have ended since
+        except NoSuchJobError:
+            _log.warning("job %s was deleted: this copy of it is dropped", job.id)
+            return None
+        if job.retries_left == wire.SETTLED:
+            _log.warning("job %s completed already: this copy of it is dropped", job.id)
+            return job.return_value(refresh=True)
+        text = job.meta.get(wire.META_KEY)
+        reopened = _reopen(job, text)
+        if reopened is not None:
+            return _again(job, reopened)
         outcome = core_dispatch(workers, Delivery(text, wire.crashes(job, text)))
     match outcome:
         case Complete(value):

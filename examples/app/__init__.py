@@ -1,0 +1,1 @@
+"""A host application: written once, run on any queue by a setting and a boot file."""

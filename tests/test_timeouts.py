@@ -1,0 +1,386 @@
+"""Time-outs: what is interrupted, what counts as late, and that no interrupt ever escapes."""
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from sigra_workers import (
+    Again,
+    AuditScope,
+    Complete,
+    Delivery,
+    Error,
+    JobTimeoutError,
+    Ok,
+    Snooze,
+    TenantArgs,
+    dispatch,
+)
+from sigra_workers.timeouts import JobInterrupted, run_limited
+from tests.support import MODES, Builder, Host, Mode, completed, dead
+
+LIMIT = 0.05
+WAYS = ("dispatch", "adispatch")
+
+
+@pytest.fixture(params=MODES, ids="-".join)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    found: Mode = request.param
+    return found
+
+
+def spin(seconds: float) -> None:
+    """Run Python for so long, where an interrupt can come at any time."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def limited(mode: Mode, perform: Callable[..., Any], **options: Any) -> Host:
+    """A host whose worker is `perform` as it is, on its last attempt."""
+    host = Host(mode, **options)
+    host.handle = host.workers.declare("accounts.close", TenantArgs, timeout=LIMIT, max_attempts=1)
+    host.handle.implement(perform)
+    return host
+
+
+def timed_out(host: Host) -> bool:
+    started = time.perf_counter()
+    error = dead(host.run()).error
+    assert time.perf_counter() - started < 5
+    return isinstance(error, JobTimeoutError)
+
+
+# -- through dispatch ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_def_worker_is_interrupted_when_python_next_runs(way: Any) -> None:
+    def perform(scope: Any, args: Any) -> Ok[None]:
+        spin(60)
+        return Ok()
+
+    assert timed_out(limited(Mode(way, "def"), perform))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_async_worker_is_interrupted_where_it_waits(way: Any) -> None:
+    async def perform(scope: Any, args: Any) -> Ok[None]:
+        await asyncio.sleep(60)
+        return Ok()
+
+    assert timed_out(limited(Mode(way, "async def"), perform))
+
+
+@pytest.mark.parametrize("result", [Ok(), Error("busy"), Snooze(1), None])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_def_worker_that_swallows_the_interrupt_is_late(way: Any, result: Any) -> None:
+    def perform(scope: Any, args: Any) -> Any:
+        try:
+            spin(60)
+        except BaseException:
+            return result
+
+    assert timed_out(limited(Mode(way, "def"), perform))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_async_worker_that_swallows_the_interrupt_is_late(way: Any) -> None:
+    async def perform(scope: Any, args: Any) -> Ok[None]:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        return Ok()
+
+    assert timed_out(limited(Mode(way, "async def"), perform))
+
+
+def test_a_body_that_blocks_beyond_its_limit_is_late(mode: Mode) -> None:
+    host = Host(mode).worker(lambda scope, args: time.sleep(0.1) or Ok(), timeout=LIMIT, max_attempts=1)
+    assert timed_out(host)
+
+
+def test_an_error_beyond_the_limit_is_chained_to_the_time_out(mode: Mode) -> None:
+    def perform(scope: Any, args: Any) -> None:
+        time.sleep(0.1)
+        raise ValueError("late")
+
+    error = dead(Host(mode).worker(perform, timeout=LIMIT, max_attempts=1).run()).error
+    assert isinstance(error, JobTimeoutError)
+    assert error.seconds == LIMIT
+
+
+def test_a_job_within_its_limit_completes(mode: Mode) -> None:
+    host = Host(mode).worker(lambda scope, args: Ok(1), timeout=5)
+    assert completed(host.run()) == 1
+
+
+def test_a_time_out_leaves_a_retry_where_attempts_are_left(mode: Mode) -> None:
+    host = Host(mode).worker(lambda scope, args: time.sleep(0.1) or Ok(), timeout=LIMIT)
+    outcome = host.run()
+    assert isinstance(outcome, Again)
+    assert (outcome.why, outcome.payload.attempt) == ("retry", 2)
+    assert isinstance(host.told.of("finished")["exception"], JobTimeoutError)
+
+
+def test_a_time_out_may_be_in_cancel_on(mode: Mode) -> None:
+    host = Host(mode).worker(lambda scope, args: time.sleep(0.1) or Ok(), timeout=LIMIT)
+    host.handle.cancel_on = (TimeoutError,)
+    assert dead(host.run()).reason.startswith("cancelled: JobTimeoutError")
+
+
+def test_a_timeout_error_of_the_hosts_own_is_an_ordinary_error(mode: Mode) -> None:
+    def perform(scope: Any, args: Any) -> None:
+        raise TimeoutError("the bank did not answer")
+
+    error = dead(Host(mode).worker(perform, timeout=5, max_attempts=1).run()).error
+    assert type(error) is TimeoutError
+
+
+def test_the_limit_of_a_job_wins(mode: Mode) -> None:
+    host = Host(mode).worker(lambda scope, args: time.sleep(0.1) or Ok(1), timeout=LIMIT)
+    assert completed(host.run(timeout=5)) == 1
+
+
+def test_a_cancellation_after_the_time_out_wins() -> None:
+    begun = threading.Event()
+
+    async def perform(scope: Any, args: Any) -> Ok[None]:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            begun.set()
+            await asyncio.sleep(60)
+        return Ok()
+
+    host = limited(Mode("adispatch", "async def"), perform)
+
+    async def main() -> None:
+        from sigra_workers import adispatch
+
+        task = asyncio.create_task(adispatch(host.workers, Delivery(host.payload().dump())))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert host.told.of("finished")["decision"] is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_from_outside_after_the_time_out_wins(way: Any) -> None:
+    def perform(scope: Any, args: Any) -> None:
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    host = Host(Mode(way, "def")).worker(perform, timeout=LIMIT)
+    with pytest.raises(KeyboardInterrupt):
+        host.run()
+    assert host.told.of("finished")["decision"] is None
+
+
+@pytest.mark.parametrize("kind", ["def", "async def", "awaitable"])
+def test_the_scope_builder_is_within_the_limit(mode: Mode, kind: str) -> None:
+    ran: list[object] = []
+
+    def blocking(args: Any) -> AuditScope:
+        spin(60 if mode.kind == "def" else 0.1)  # beside an event loop its thread can't be stopped
+        return AuditScope(None, None)
+
+    async def waiting(args: Any) -> AuditScope:
+        await asyncio.sleep(60)
+        return AuditScope(None, None)
+
+    builder = Builder("def", blocking)
+    if kind != "def":
+        builder.build = waiting if kind == "async def" else lambda args: waiting(args)
+    host = Host(mode, scope_builder=builder)
+    host.worker(lambda scope, args: ran.append(args) or Ok(), timeout=LIMIT, max_attempts=1)
+    assert timed_out(host)
+    assert ran == []
+
+
+@pytest.mark.parametrize("kind", ["async def", "awaitable"])
+def test_a_timeout_error_of_the_scope_builders_own_is_an_ordinary_error(mode: Mode, kind: str) -> None:
+    async def build(args: Any) -> AuditScope:
+        raise TimeoutError("the database did not answer")
+
+    builder = Builder("def", build if kind == "async def" else lambda args: build(args))
+    host = Host(mode, scope_builder=builder).worker(lambda scope, args: Ok(), timeout=5, max_attempts=1)
+    assert type(dead(host.run()).error) is TimeoutError
+
+
+def test_scope_builder_and_perform_share_one_limit(mode: Mode) -> None:
+    host = Host(mode, scope_builder=Builder("async def", lambda args: time.sleep(0.06)))
+    host.worker(lambda scope, args: time.sleep(0.06) or Ok(), timeout=0.1, max_attempts=1)
+    assert timed_out(host)
+
+
+def test_the_limit_is_off_before_the_decision(mode: Mode) -> None:
+    host = Host(mode)
+
+    def backoff(attempt: int) -> float:
+        spin(0.2)
+        return 7
+
+    host.worker(lambda scope, args: Error("busy"), timeout=0.1, backoff=backoff)
+    outcome = host.run()
+    assert isinstance(outcome, Again)
+    assert outcome.due_at == host.clock() + 7
+
+
+def test_a_hand_made_limit_of_zero_is_a_time_out_not_a_hang() -> None:
+    host = Host().worker(lambda scope, args: spin(60) or Ok(), max_attempts=1)
+    text = host.payload().dump().replace('"timeout":null', '"timeout":0')
+    assert isinstance(dead(host.deliver(text)).error, JobTimeoutError)
+
+
+# -- the watchdog itself -------------------------------------------------------------------------------
+
+
+def test_without_a_limit_the_watchdog_only_calls() -> None:
+    assert run_limited(None, lambda: 3) == (3, None, False)
+
+
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_the_watchdog_hands_over_what_was_raised(limit: float | None) -> None:
+    error = KeyboardInterrupt()
+
+    def body() -> None:
+        raise error
+
+    assert run_limited(limit, body) == (None, error, False)
+
+
+def test_the_interrupt_passes_a_broad_except() -> None:
+    def body() -> str:
+        try:
+            spin(60)
+        except Exception:
+            return "caught"
+        return "done"
+
+    value, error, late = run_limited(LIMIT, body)
+    assert (value, type(error), late) == (None, JobInterrupted, True)
+
+
+def test_a_limit_beyond_what_a_lock_can_wait_for_is_none() -> None:
+    assert run_limited(1e12, lambda: time.sleep(0.05) or 3) == (3, None, False)
+
+
+@pytest.fixture
+def switching_often() -> Generator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+JOBS, THREADS = 200, 8
+
+
+def near(limit: float) -> float:
+    """A length within a few milliseconds of the limit."""
+    return max(0.0, limit + random.uniform(-0.003, 0.003))
+
+
+@pytest.mark.usefixtures("switching_often")
+@pytest.mark.parametrize("how", ["spins", "sleeps", "swallows"])
+def test_jobs_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> None:
+    counts: Counter[bool] = Counter()
+    leaked: list[BaseException] = []
+
+    def body(seconds: float) -> str:
+        try:
+            if how == "sleeps":
+                time.sleep(seconds)
+            else:
+                spin(seconds)
+        except JobInterrupted:
+            if how != "swallows":
+                raise
+        return "done"
+
+    def work() -> None:
+        for _ in range(JOBS // 2):
+            limit = random.uniform(0.002, 0.008)
+            seconds = near(limit)
+            try:
+                value, error, late = run_limited(limit, lambda seconds=seconds: body(seconds))
+                spin(0.0002)  # what follows must not be hit
+                assert (value, error) == ((None, error) if late else ("done", None))
+                assert isinstance(error, (JobInterrupted, type(None)))
+                counts[late] += 1
+            except BaseException as error:
+                leaked.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS // 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert leaked == []
+    assert counts.total() == JOBS // 2 * (THREADS // 2)
+    assert min(counts[True], counts[False]) > 0
+
+
+@pytest.mark.usefixtures("switching_often")
+def test_dispatched_jobs_near_their_limit_complete_or_time_out_and_leave_their_arounds() -> None:
+    host = Host()
+    inside: set[str] = set()
+    entered: list[str] = []
+    lengths: dict[str, float] = {}
+
+    @host.workers.around
+    def session(job: Any, scope: Any, args: Any) -> Generator[None]:
+        entered.append(job.id)
+        inside.add(job.id)
+        try:
+            yield
+        finally:
+            inside.discard(job.id)
+
+    class NearArgs(TenantArgs):
+        seconds: float
+
+    host.worker(lambda scope, args: spin(args["seconds"]) or Ok(), NearArgs, max_attempts=1)
+    outcomes: Counter[str] = Counter()
+    leaked: list[BaseException] = []
+
+    def work() -> None:
+        for _ in range(JOBS):
+            limit = random.uniform(0.002, 0.006)
+            args = {"organization_id": "org-1", "actor_id": None, "seconds": near(limit)}
+            payload = host.payload(args, timeout=limit)
+            lengths[payload.id] = args["seconds"]
+            try:
+                outcome = dispatch(host.workers, Delivery(payload.dump()))
+                spin(0.0002)
+                kind = "complete" if isinstance(outcome, Complete) else type(dead(outcome).error).__name__
+                outcomes[kind] += 1
+            except BaseException as error:
+                leaked.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert leaked == []
+    assert {*outcomes} == {"complete", "JobTimeoutError"}
+    assert outcomes.total() == JOBS * THREADS
+    assert inside == set()
+    finished = [facts["decision"] for name, facts in host.told.calls if name == "finished"]
+    assert Counter(finished) == {"complete": outcomes["complete"], "dead": outcomes["JobTimeoutError"]}
