@@ -115,8 +115,12 @@ class Host:
 
     def worker(self, body: Perform, args_type: Any = TenantArgs, **options: Any) -> "Host":
         """Declare the worker and implement it with `body`, made to be of the mode's kind."""
+        return self.exact(of_kind(self.mode.kind, body), args_type, **options)
+
+    def exact(self, perform: Perform, args_type: Any = TenantArgs, **options: Any) -> "Host":
+        """Declare the worker and implement it with `perform` as it is."""
         self.handle = self.workers.declare("accounts.close", args_type, **options)
-        self.handle.implement(of_kind(self.mode.kind, body))
+        self.handle.implement(perform)
         return self
 
     def payload(self, args: Any = KEYS, **options: Any) -> Payload:

@@ -81,7 +81,7 @@ def test_tenant_args_of_a_scope_with_nobody_and_nowhere_are_none() -> None:
 
 def test_tenant_args_reads_a_worker_scope_so_that_jobs_can_enqueue_jobs() -> None:
     of_a_job = AuditScope(AuditRef("ann"), AuditRef("org-1"), AuditRef("admin"))
-    assert tenant_args(of_a_job)["impersonating_from"] == "admin"
+    assert tenant_args(of_a_job).get("impersonating_from") == "admin"
 
 
 @pytest.mark.parametrize("value", [0, "", -1, "0", 2**63])
@@ -91,7 +91,7 @@ def test_falsy_and_large_ids_are_values(value: str | int) -> None:
         "actor_id": value,
     }
     assert tenant_args(scope(user=value))["actor_id"] == value
-    assert tenant_args(scope(impersonating_from=value))["impersonating_from"] == value
+    assert tenant_args(scope(impersonating_from=value)).get("impersonating_from") == value
 
 
 def test_a_uuid_becomes_its_text() -> None:
@@ -152,11 +152,9 @@ def test_a_scope_and_ids_at_once_are_refused_as_one_of_them_would_be_dropped() -
 
 
 def test_organization_args_are_tenant_args_with_an_organization() -> None:
-    assert dict(organization_args(scope())) == tenant_args(scope())
-    assert dict(organization_args(organization_id=0, actor_id=None)) == {
-        "organization_id": 0,
-        "actor_id": None,
-    }
+    assert dict(organization_args(scope())) == {"organization_id": "org-1", "actor_id": "ann"}
+    found = organization_args(organization_id=0, actor_id=None)
+    assert dict(found) == {"organization_id": 0, "actor_id": None}
 
 
 def test_organization_args_refuse_no_organization() -> None:
@@ -197,7 +195,7 @@ def test_fetch_arg_of_an_absent_key_is_a_key_error_that_names_it() -> None:
         (None, str | None),
         ("a", str | int),
         ([1], list),
-        ({}, Optional[dict]),  # noqa: UP045  # typing.Union is another class before 3.14
+        (None, Optional[str]),  # noqa: UP045  # typing.Union is another class before 3.14
     ],
 )
 def test_fetch_arg_of_the_right_type_is_the_value(value: Any, form: Any) -> None:
@@ -212,7 +210,7 @@ def test_fetch_arg_of_the_right_type_is_the_value(value: Any, form: Any) -> None
         (True, int, "bool", "int"),
         (True, int | None, "bool", "int | None"),
         (None, str | int, "NoneType", "str | int"),
-        ({}, Optional[list], "dict", "list | None"),  # noqa: UP045
+        ({}, Optional[int], "dict", "int | None"),  # noqa: UP045
     ],
 )
 def test_fetch_arg_of_another_type_says_found_and_expected(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sigra_workers import AuditEvent, MemorySink
-from sigra_workers.memory import MemoryAdapter
+from sigra_workers.memory import HeldClock, MemoryAdapter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -54,6 +54,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Generator[App]:
     sink = MemorySink()
     with app.jobs.audit.using(sink), app.jobs.workers as workers:
         queue = MemoryAdapter.of(workers)
+        queue.clock = HeldClock()
         yield App(
             jobs=app.jobs, web=app.web, cron=app.cron, accounts=app.accounts.accounts, queue=queue, sink=sink
         )

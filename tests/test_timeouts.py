@@ -108,7 +108,7 @@ def test_a_body_that_blocks_beyond_its_limit_is_late(mode: Mode) -> None:
     assert timed_out(host)
 
 
-def test_an_error_beyond_the_limit_is_chained_to_the_time_out(mode: Mode) -> None:
+def test_an_error_beyond_the_limit_is_a_time_out(mode: Mode) -> None:
     def perform(scope: Any, args: Any) -> None:
         time.sleep(0.1)
         raise ValueError("late")
@@ -180,8 +180,10 @@ def test_a_cancellation_after_the_time_out_wins() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_an_interrupt_from_outside_after_the_time_out_wins(way: Any) -> None:
     def perform(scope: Any, args: Any) -> None:
-        time.sleep(0.1)
-        raise KeyboardInterrupt
+        try:
+            spin(60)
+        except BaseException:
+            raise KeyboardInterrupt from None
 
     host = Host(Mode(way, "def")).worker(perform, timeout=LIMIT)
     with pytest.raises(KeyboardInterrupt):
@@ -294,6 +296,12 @@ def near(limit: float) -> float:
     return max(0.0, limit + random.uniform(-0.003, 0.003))
 
 
+def sleep_then_spin(seconds: float) -> None:
+    """Run Python only around the limit, so that many threads get there together."""
+    time.sleep(seconds * 0.7)
+    spin(seconds * 0.3)
+
+
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("how", ["spins", "sleeps", "swallows"])
 def test_jobs_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> None:
@@ -305,7 +313,7 @@ def test_jobs_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> No
             if how == "sleeps":
                 time.sleep(seconds)
             else:
-                spin(seconds)
+                sleep_then_spin(seconds)
         except JobInterrupted:
             if how != "swallows":
                 raise
@@ -339,12 +347,9 @@ def test_jobs_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> No
 def test_dispatched_jobs_near_their_limit_complete_or_time_out_and_leave_their_arounds() -> None:
     host = Host()
     inside: set[str] = set()
-    entered: list[str] = []
-    lengths: dict[str, float] = {}
 
     @host.workers.around
     def session(job: Any, scope: Any, args: Any) -> Generator[None]:
-        entered.append(job.id)
         inside.add(job.id)
         try:
             yield
@@ -354,7 +359,7 @@ def test_dispatched_jobs_near_their_limit_complete_or_time_out_and_leave_their_a
     class NearArgs(TenantArgs):
         seconds: float
 
-    host.worker(lambda scope, args: spin(args["seconds"]) or Ok(), NearArgs, max_attempts=1)
+    host.worker(lambda scope, args: sleep_then_spin(args["seconds"]) or Ok(), NearArgs, max_attempts=1)
     outcomes: Counter[str] = Counter()
     leaked: list[BaseException] = []
 
@@ -363,7 +368,6 @@ def test_dispatched_jobs_near_their_limit_complete_or_time_out_and_leave_their_a
             limit = random.uniform(0.002, 0.006)
             args = {"organization_id": "org-1", "actor_id": None, "seconds": near(limit)}
             payload = host.payload(args, timeout=limit)
-            lengths[payload.id] = args["seconds"]
             try:
                 outcome = dispatch(host.workers, Delivery(payload.dump()))
                 spin(0.0002)

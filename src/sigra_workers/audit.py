@@ -92,8 +92,16 @@ class AuditSink(Protocol):
 
 
 class AuditFields(TypedDict, total=False):
-    """Fields a caller may set; each wins over what the scope or the job says."""
+    """What a caller may say of an event; each wins over what the scope or the job says."""
 
+    outcome: AuditOutcome
+    """"success" where none is given."""
+    target_type: str | None
+    target_id: Id | uuid.UUID | None
+    metadata: Mapping[str, JSON] | None
+    """At most 8 KiB as JSON, without keys that may hold a secret."""
+    event_key: str | None
+    """Names the event itself: the same organization, action and key is one event, wherever it is logged."""
     actor_id: Id | None
     actor_type: Literal["user", "system"]
     effective_user_id: Id | None
@@ -142,83 +150,32 @@ class Audit:
         if listener not in self._listeners:
             self._listeners.append(listener)
 
-    def log(
-        self,
-        action: str,
-        scope: object,
-        /,
-        *,
-        outcome: AuditOutcome = "success",
-        target_type: str | None = None,
-        target_id: Id | uuid.UUID | None = None,
-        metadata: Mapping[str, JSON] | None = None,
-        event_key: str | None = None,
-        **fields: Unpack[AuditFields],
-    ) -> AuditEvent:
+    def log(self, action: str, scope: object, /, **fields: Unpack[AuditFields]) -> AuditEvent:
         """Write an event, or raise: `AuditError` for a bad one, what the sink raises otherwise.
 
-        `scope` is a request scope, a worker's scope or None. `action` is a dotted name. `event_key` names
-        the event itself: the same organization, action and key is the same event wherever it is logged.
+        `action` is a dotted name; `scope` is a request scope, a worker's scope or None.
         """
-        event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
+        event = self._event(action, scope, fields)
         self._sink.write(event)
         return event
 
-    def log_safe(
-        self,
-        action: str,
-        scope: object,
-        /,
-        *,
-        outcome: AuditOutcome = "success",
-        target_type: str | None = None,
-        target_id: Id | uuid.UUID | None = None,
-        metadata: Mapping[str, JSON] | None = None,
-        event_key: str | None = None,
-        **fields: Unpack[AuditFields],
-    ) -> None:
+    def log_safe(self, action: str, scope: object, /, **fields: Unpack[AuditFields]) -> None:
         """`log` that never raises: what is not written goes to the `audit_failed` hook and the log."""
         try:
-            event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
-            self._sink.write(event)
+            self._sink.write(self._event(action, scope, fields))
         except Exception as error:  # that is the promise
             self._failed(action, error)
 
-    async def alog(
-        self,
-        action: str,
-        scope: object,
-        /,
-        *,
-        outcome: AuditOutcome = "success",
-        target_type: str | None = None,
-        target_id: Id | uuid.UUID | None = None,
-        metadata: Mapping[str, JSON] | None = None,
-        event_key: str | None = None,
-        **fields: Unpack[AuditFields],
-    ) -> AuditEvent:
+    async def alog(self, action: str, scope: object, /, **fields: Unpack[AuditFields]) -> AuditEvent:
         """Async twin of `log`: a sink without `awrite` is called in a thread."""
-        event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
+        event = self._event(action, scope, fields)
         await self._awrite(event)
         return event
 
-    async def alog_safe(
-        self,
-        action: str,
-        scope: object,
-        /,
-        *,
-        outcome: AuditOutcome = "success",
-        target_type: str | None = None,
-        target_id: Id | uuid.UUID | None = None,
-        metadata: Mapping[str, JSON] | None = None,
-        event_key: str | None = None,
-        **fields: Unpack[AuditFields],
-    ) -> None:
+    async def alog_safe(self, action: str, scope: object, /, **fields: Unpack[AuditFields]) -> None:
         """Async twin of `log_safe`."""
         try:
-            event = self._event(action, scope, outcome, target_type, target_id, metadata, event_key, fields)
-            await self._awrite(event)
+            await self._awrite(self._event(action, scope, fields))
         except Exception as error:  # that is the promise
             self._failed(action, error)
 
@@ -241,18 +198,8 @@ class Audit:
             except Exception as broken:  # a listener changes nothing
                 _log.error("a listener to failed audit events raised %s", type(broken).__name__)
 
-    def _event(
-        self,
-        action: str,
-        scope: object,
-        outcome: AuditOutcome,
-        target_type: str | None,
-        target_id: Id | uuid.UUID | None,
-        metadata: Mapping[str, JSON] | None,
-        event_key: str | None,
-        given: AuditFields,
-    ) -> AuditEvent:
-        problem = self._problem(action, outcome, metadata, given)
+    def _event(self, action: str, scope: object, given: AuditFields) -> AuditEvent:
+        problem = self._problem(action, given)
         if problem is not None:
             raise AuditError(_name(action), *problem)
         run = CURRENT_RUN.get()
@@ -263,11 +210,12 @@ class Audit:
         system = actor is None
         if system and run is not None and "actor_id" not in given:
             actor = run.system_actor
+        outcome = given.get("outcome", "success")
         organization = given.get("organization_id", _id_of(scope, "active_organization"))
-        target_id = wire_id(target_id)
+        target_type, target_id = given.get("target_type"), wire_id(given.get("target_id"))
         now = time.time if run is None else run.clock
         return AuditEvent(
-            event_id=_event_id(action, outcome, organization, target_type, target_id, event_key),
+            event_id=_event_id(action, outcome, organization, target_type, target_id, given.get("event_key")),
             occurred_at=given.get("occurred_at") or datetime.fromtimestamp(now(), UTC),
             action=action,
             outcome=outcome,
@@ -277,25 +225,24 @@ class Audit:
             organization_id=organization,
             target_type=target_type,
             target_id=target_id,
-            metadata={} if metadata is None else json.loads(json.dumps(metadata)),
+            metadata=json.loads(json.dumps(given.get("metadata") or {})),
             job_id=None if run is None else run.info.id,
             worker=None if run is None else run.info.worker,
             queue=None if run is None else run.info.queue,
             attempt=None if run is None else run.info.attempt,
         )
 
-    def _problem(
-        self, action: object, outcome: object, metadata: object, given: Mapping[str, object]
-    ) -> tuple[tuple[str, ...], str] | None:
+    def _problem(self, action: object, given: Mapping[str, object]) -> tuple[tuple[str, ...], str] | None:
         if not isinstance(action, str) or _ACTION.fullmatch(action) is None:
             return ("action",), "expected a dotted name such as 'account.closed'"
         if action.startswith(self._reserved):
             return ("action",), "its prefix is reserved"
-        if outcome not in ("success", "failure"):
+        if given.get("outcome", "success") not in ("success", "failure"):
             return ("outcome",), "expected 'success' or 'failure'"
         unknown = sorted({*given} - {*AuditFields.__annotations__})
         if unknown:
             return tuple(unknown), "there is no such field"
+        metadata = given.get("metadata")
         if metadata is None:
             return None
         try:

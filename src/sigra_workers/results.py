@@ -28,6 +28,9 @@ class Ok(Generic[_Ok_co]):
     def __init__(self, value: Any = None) -> None:
         object.__setattr__(self, "value", value)
 
+    def __reduce__(self) -> "tuple[type[Ok[Any]], tuple[_Ok_co]]":
+        return Ok, (self.value,)
+
 
 @dataclass(frozen=True, slots=True)
 class Error:

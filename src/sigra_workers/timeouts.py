@@ -33,7 +33,7 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     thread = _thread.get_ident()
 
     def watch() -> None:
-        if over.acquire(timeout=seconds) or not _take(token):
+        if over.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX)) or not _take(token):
             return
         _interrupt(thread, JobInterrupted)
         fired.append(None)

@@ -1,6 +1,7 @@
 """`Workers`: the registry of an application's workers, and its composition root."""
 
 import importlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
@@ -127,6 +128,7 @@ class Workers(Generic[ScopeT]):
         self._handles: dict[str, WorkerHandle[ScopeT, Any, Any]] = {}
         self._arounds: list[Around] = []
         self._adapter: Adapter | None = None
+        self._making = threading.Lock()
         self.audit.on_failure(self._audit_failed)
 
     # -- registering -----------------------------------------------------------------------------------
@@ -243,8 +245,9 @@ class Workers(Generic[ScopeT]):
     @property
     def adapter(self) -> Adapter:
         """The adapter, made when first asked for; raises `AdapterNotFoundError`, `InvalidSettingsError`."""
-        if self._adapter is None:
-            self._adapter = self.plugins.adapter(self.adapter_name, self.settings)
+        with self._making:
+            if self._adapter is None:
+                self._adapter = self.plugins.adapter(self.adapter_name, self.settings)
         return self._adapter
 
     def new(self, worker: WorkerHandle[Any, Any, Any], args: Any, options: JobOptions, /) -> Job[Any]:

@@ -18,7 +18,6 @@ from positive import (
     MaybeBuilder,
     OrgArgs,
     RequestScope,
-    TakesNone,
     WorkerScope,
     app,
     async_fn,
@@ -485,5 +484,5 @@ async def audits() -> None:
     await audit.alog("a.b", None, outcome="oops")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # N143 outcome, async
 
 
-def unused(worker: TakesNone) -> Worker[WorkerScope, CloseArgs, int]:
+def wrong_value(worker: Close) -> Worker[WorkerScope, CloseArgs, int]:
     return worker  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # N144 another value

@@ -53,7 +53,7 @@ def claim(connection: "Redis", job_id: str) -> Generator[str | None]:
 
 
 def release(pipeline: Any, job_id: str, token: str) -> None:
-    """End a claim in the transaction that ends the run, so that no other run begins before what it decided."""
+    """End a claim in the transaction that ends its run: no other begins before that decision is there."""
     pipeline.eval(Lock.LUA_RELEASE_SCRIPT, 1, KEY + job_id, token)
 
 

@@ -1,6 +1,5 @@
 """The worker process's side: the one function RQ calls, and what it does with the core's decision."""
 
-import functools
 import logging
 import math
 import os
@@ -8,6 +7,7 @@ import time
 from typing import Any, Final
 
 from rq import Retry, get_current_job
+from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
 
 from sigra_workers import (
@@ -57,21 +57,20 @@ def dispatch() -> object:
     job = get_current_job()
     if job is None:
         raise RuntimeError("sigra_workers_rq.dispatch is for RQ's worker processes to call")
-    write = job.set_status
-    job.set_status = functools.partial(_set_status, job, write, None)  # type: ignore[method-assign]
+    end = _End(job)
     try:
         workers = _workers()
     except WorkersNotBoundError as error:
         _log.error("job %s waits: %s", job.id, error)
         return _park(PAUSE)
-    with claims.claim(job.connection, job.id) as token:
-        if token is None:
+    with claims.claim(job.connection, job.id) as end.token:
+        if end.token is None:
             _log.warning("job %s is still running in another process: it waits", job.id)
             job.retries_left = None  # so that it is not written: it is the other run's
             return _park(PAUSE)
-        job.set_status = functools.partial(_set_status, job, write, token)  # type: ignore[method-assign]
         try:
-            job.refresh()  # RQ read it before the claim: another run may have ended since
+            # RQ read it before the claim: another run may have ended since.
+            job.refresh()  # type: ignore[no-untyped-call]
         except NoSuchJobError:
             _log.warning("job %s was deleted: this copy of it is dropped", job.id)
             return None
@@ -79,10 +78,7 @@ def dispatch() -> object:
             _log.warning("job %s completed already: this copy of it is dropped", job.id)
             return job.return_value(refresh=True)
         text = job.meta.get(wire.META_KEY)
-        reopened = _reopen(job, text)
-        if reopened is not None:
-            return _again(job, reopened)
-        outcome = core_dispatch(workers, Delivery(text, wire.crashes(job, text)))
+        outcome = _reopened(job, text) or core_dispatch(workers, Delivery(text, wire.crashes(job, text)))
     match outcome:
         case Complete(value):
             job.retries_left = wire.SETTLED
@@ -92,7 +88,7 @@ def dispatch() -> object:
             job.retries_left = wire.budget(payload)
             # RQ adds this to the time of day and drops the fraction: the first full second not before due.
             now = time.time()
-            return _park(job, math.ceil(due_at) - math.floor(now) if due_at > now else 0)
+            return _park(math.ceil(due_at) - math.floor(now) if due_at > now else 0)
         case Dead():
             return _die(job, outcome)
 
@@ -106,30 +102,43 @@ def _workers() -> Workers[Any]:
     return _bound[0]
 
 
-def _park(job: RqJob, seconds: int) -> Retry:
-    """Have RQ run the job again, payload and counts written in the one transaction that sends it.
-
-    RQ itself writes the status before that transaction (job.py, `_handle_retry_result`): a process killed
-    in between would leave a job that no registry holds.
-    """
-    job.set_status = functools.partial(_set_status, job, job.set_status)  # type: ignore[method-assign]
+def _park(seconds: int) -> Retry:
+    """Have RQ run the job again, payload and counts written in the one transaction that sends it."""
     return Retry(max=_FOR_EVER, interval=seconds)
 
 
-def _set_status(job: RqJob, write: Any, status: Any, pipeline: Any = None) -> None:
-    write(status, pipeline=job.connection.pipeline() if pipeline is None else pipeline)
+class _End:
+    """Everything that RQ writes when a run ends, in one transaction: the end of the claim too.
+
+    RQ itself writes the status before that transaction where a job runs again (job.py,
+    `_handle_retry_result`): a process killed in between would leave a job that no registry holds.
+    """
+
+    def __init__(self, job: RqJob) -> None:
+        self.token: str | None = None
+        self._job = job
+        self._write = job.set_status
+        job.set_status = self._set_status  # type: ignore[method-assign]
+
+    def _set_status(self, status: Any, pipeline: Any = None) -> None:
+        self._write(status, pipeline=self._job.connection.pipeline() if pipeline is None else pipeline)
+        if pipeline is not None and self.token is not None:
+            claims.release(pipeline, self._job.id, self.token)
 
 
-def _reopen(job: RqJob) -> None:
+def _reopened(job: RqJob, text: object) -> Again | Dead | None:
     """A dead job that RQ's own requeue brought back begins anew: as a resend, with all its attempts."""
     try:
-        payload = Payload.parse(job.meta.get(wire.META_KEY))
+        payload = Payload.parse(text)
     except InvalidPayloadError:
-        return
-    if "dead" in payload.meta:
-        meta = {key: value for key, value in payload.meta.items() if key != "dead"}
-        payload = payload.again(None, attempt=1, resends=payload.resends + 1, meta=meta)
-        _store(job, payload, wire.budget(payload))
+        return None
+    if "dead" not in payload.meta:
+        return None
+    if job.id in job.failed_job_registry:  # a copy left behind, as requeueing takes the job out of there
+        return Dead(payload, payload.meta["dead"], None, None)
+    meta = {key: value for key, value in payload.meta.items() if key != "dead"}
+    payload = payload.again(None, attempt=1, resends=payload.resends + 1, meta=meta)
+    return Again(payload, 0, "retry")
 
 
 def _die(job: RqJob, dead: Dead) -> object:

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
-from rq_host.files import append
+from rq_host.files import append, folder
 from rq_host.jobs import Gone, StepArgs, host, workers
 from sigra_workers import AuditScope, Cancel, Error, Ok, Result, Snooze, current_job
 
@@ -36,7 +37,7 @@ def begin(scope: AuditScope, args: StepArgs) -> str:
 
 def step(name: str) -> Any:
     """Do one step: ok, ok:VALUE, object, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit, kill or
-    snooze:SECONDS; the workers themselves know sleep:SECONDS.
+    snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
     """
     verb, _, rest = name.partition(":")
     match verb:
@@ -65,9 +66,19 @@ def step(name: str) -> Any:
     raise AssertionError(name)
 
 
+def held(step: str) -> tuple[Callable[[], bool], str]:
+    """What ``hold:FILE STEP`` waits for, a file that the test makes, and the step that follows."""
+    if not step.startswith("hold:"):
+        return lambda: False, step
+    name, _, rest = step.partition(":")[2].partition(" ")
+    return lambda: not (folder() / name).exists(), rest
+
+
 @host.sync.implement
 def sync(scope: AuditScope, args: StepArgs) -> Result[object]:
-    found = begin(scope, args)
+    waits, found = held(begin(scope, args))
+    while waits():
+        time.sleep(0.005)
     if found.startswith("sleep:"):
         end = time.monotonic() + float(found.partition(":")[2])
         while time.monotonic() < end:
@@ -79,7 +90,9 @@ def sync(scope: AuditScope, args: StepArgs) -> Result[object]:
 
 @host.asynchronous.implement
 async def asynchronous(scope: AuditScope, args: StepArgs) -> Result[object]:
-    found = begin(scope, args)
+    waits, found = held(begin(scope, args))
+    while waits():
+        await asyncio.sleep(0.005)
     if found.startswith("sleep:"):
         await asyncio.sleep(float(found.partition(":")[2]))
         found = "ok:slept"
