@@ -53,7 +53,6 @@ lint: $(VENV)/.dev ## ruff, codespell, import-linter
 types: $(VENV)/.dev ## mypy and pyright; ty and pyrefly only inform
 	$(BIN)/mypy
 	$(BIN)/pyright --project . --warnings
-	@for file in $(TYPING); do echo "$$file alone:"; $(BIN)/mypy $$file && $(BIN)/pyright $$file || exit; done
 	-@echo "ty (informs only):"; $(BIN)/ty check --python $(VENV) --output-format concise src $(ADAPTERS:%=adapters/%/src) 2>&1 | tail -n 20
 	-@echo "pyrefly (informs only):"; $(BIN)/pyrefly check --output-format min-text 2>&1 | tail -n 20
 

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from tests.support import KEYS, MODES, Host, Mode, again, completed, dead
 
 from sigra_workers import Cancel, Error, InvalidWorkerError, JobInfo, JobTimeoutError, Ok, Snooze, TenantArgs
-from tests.support import KEYS, MODES, Host, Mode, again, completed, dead
 
 TENANT: ContextVar[str] = ContextVar("TENANT", default="none")
 
@@ -218,7 +218,7 @@ def test_an_around_that_does_not_yield_once_counts_as_raised(
 def swallowing(job: Any, scope: Any, args: Any) -> Generator[None]:
     try:
         yield
-    except BaseException:  # noqa: S110, BLE001
+    except BaseException:
         pass
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import pytest
+from tests.support import KEYS, MODES, NOW, Builder, Host, Mode, again, completed, dead
 
 from sigra_workers import (
     Again,
@@ -41,7 +42,6 @@ from sigra_workers import (
     dispatch,
     hookimpl,
 )
-from tests.support import KEYS, MODES, NOW, Builder, Host, Mode, again, completed, dead
 
 SECRET = "s3cr3t-value"
 
@@ -266,7 +266,9 @@ class Ran:
 
     def __init__(self, mode: Mode, args_type: Any = TenantArgs) -> None:
         self.pieces: list[str] = []
-        self.host = Host(mode, scope_builder=Builder(mode.kind, self._note("builder", AuditScope(None, None))))
+        self.host = Host(
+            mode, scope_builder=Builder(mode.kind, self._note("builder", AuditScope(None, None)))
+        )
 
         @self.host.workers.around
         def tenant(job: Any, scope: Any, args: Any) -> Generator[None]:
@@ -625,9 +627,7 @@ def job_here() -> JobInfo:
 def test_current_job_tells_of_the_running_job_and_of_none_outside(mode: Mode) -> None:
     host = Host(mode).worker(lambda scope, args: Ok(current_job()), queue="lifecycle", max_attempts=5)
     payload = replace(host.payload(), attempt=2, snoozes=3)
-    expected = JobInfo(
-        payload.id, "accounts.close", "lifecycle", 2, 5, 3, datetime.fromtimestamp(NOW, UTC)
-    )
+    expected = JobInfo(payload.id, "accounts.close", "lifecycle", 2, 5, 3, datetime.fromtimestamp(NOW, UTC))
     assert completed(host.deliver(payload)) == expected
     assert current_job() is None
 
@@ -1015,9 +1015,12 @@ def failing_with_args(kind: str) -> Callable[[Any, Any], Any]:
                 threading.Event().wait(0.05)
                 raise ValueError(secret)
             case _:
-                return {"error": Error(secret), "cancel": Cancel(secret), "invalid": secret, "ok": Ok(secret)}[
-                    kind
-                ]
+                return {
+                    "error": Error(secret),
+                    "cancel": Cancel(secret),
+                    "invalid": secret,
+                    "ok": Ok(secret),
+                }[kind]
 
     return body
 

@@ -1,6 +1,7 @@
 """The example application, run on the embedded adapter."""
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -46,18 +47,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Generator[App]:
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.delenv("APP_QUEUE", raising=False)
     before = {*sys.modules}
-    import app.accounts
-    import app.cron
-    import app.jobs
-    import app.web
-
+    names = ("jobs", "web", "cron", "accounts")
+    modules: dict[str, Any] = {name: importlib.import_module(f"app.{name}") for name in names}
     sink = MemorySink()
-    with app.jobs.audit.using(sink), app.jobs.workers as workers:
+    with modules["jobs"].audit.using(sink), modules["jobs"].workers as workers:
         queue = MemoryAdapter.of(workers)
         queue.clock = HeldClock()
-        yield App(
-            jobs=app.jobs, web=app.web, cron=app.cron, accounts=app.accounts.accounts, queue=queue, sink=sink
-        )
+        yield App(**modules, queue=queue, sink=sink)
     for name in {*sys.modules} - before:
         if name.partition(".")[0] == "app":
             del sys.modules[name]

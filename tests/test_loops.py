@@ -12,10 +12,10 @@ from textwrap import dedent
 from typing import Any, NoReturn
 
 import pytest
+from tests.support import MODES, Host, completed
 
 from sigra_workers import Ok
 from sigra_workers.loops import in_thread, process_loop, run
-from tests.support import MODES, Host, completed
 
 HERE: ContextVar[str] = ContextVar("HERE", default="none")
 

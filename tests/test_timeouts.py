@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from tests.support import MODES, Builder, Host, Mode, completed, dead
 
 from sigra_workers import (
     Again,
@@ -24,7 +25,6 @@ from sigra_workers import (
     dispatch,
 )
 from sigra_workers.timeouts import JobInterrupted, run_limited
-from tests.support import MODES, Builder, Host, Mode, completed, dead
 
 LIMIT = 0.05
 WAYS = ("dispatch", "adispatch")

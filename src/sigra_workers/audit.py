@@ -203,15 +203,19 @@ class Audit:
         if problem is not None:
             raise AuditError(_name(action), *problem)
         run = CURRENT_RUN.get()
-        effective = _id_of(scope, "user")
-        actor = _id_of(scope, "impersonating_from")
+        try:
+            effective = _id_of(scope, "user")
+            actor = _id_of(scope, "impersonating_from")
+            organization = _id_of(scope, "active_organization")
+        except Exception as error:  # such as an ORM object that is detached from its session
+            raise AuditError(action, ["scope"], "it raised while it was read") from error
         actor = effective if actor is None else actor
         actor = given.get("actor_id", actor)
         system = actor is None
         if system and run is not None and "actor_id" not in given:
             actor = run.system_actor
         outcome = given.get("outcome", "success")
-        organization = given.get("organization_id", _id_of(scope, "active_organization"))
+        organization = given.get("organization_id", organization)
         target_type, target_id = given.get("target_type"), wire_id(given.get("target_id"))
         now = time.time if run is None else run.clock
         return AuditEvent(
@@ -225,7 +229,7 @@ class Audit:
             organization_id=organization,
             target_type=target_type,
             target_id=target_id,
-            metadata=json.loads(json.dumps(given.get("metadata") or {})),
+            metadata=json.loads(json.dumps(given.get("metadata") or {}, default=_plain)),
             job_id=None if run is None else run.info.id,
             worker=None if run is None else run.info.worker,
             queue=None if run is None else run.info.queue,
@@ -246,7 +250,7 @@ class Audit:
         if metadata is None:
             return None
         try:
-            size = len(json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode())
+            size = len(json.dumps(metadata, allow_nan=False, ensure_ascii=False, default=_plain).encode())
         except (TypeError, ValueError, RecursionError):
             return ("metadata",), "expected JSON"
         if size > MAX_METADATA_BYTES or not isinstance(metadata, Mapping):
@@ -264,6 +268,13 @@ class Audit:
 
 def _name(action: object) -> str:
     return action if isinstance(action, str) and _ACTION.fullmatch(action) else "<invalid>"
+
+
+def _plain(value: object) -> object:
+    """What json.dumps does not know of `JSON`: mappings of another kind than dict."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, object]", value))
+    raise TypeError(type(value).__name__)
 
 
 def _keys(value: object) -> Iterator[str]:
@@ -297,10 +308,11 @@ def _event_id(
     """Deterministic inside a job, so that a run that is repeated names its events again."""
     run = CURRENT_RUN.get()
     if key is not None:
-        return str(uuid.uuid5(_NAMESPACE, json.dumps(["key", organization, action, key])))
+        return str(uuid.uuid5(_NAMESPACE, json.dumps(["key", organization, action, key], default=str)))
     if run is None:
         return str(uuid.uuid4())
-    name = json.dumps([run.info.id, run.info.snoozes, run.resends, action, outcome, target_type, target_id])
+    facts = [run.info.id, run.info.snoozes, run.resends, action, outcome, target_type, target_id]
+    name = json.dumps(facts, default=str)
     run.events[name] = n = run.events.get(name, 0) + 1
     return str(uuid.uuid5(_NAMESPACE, f"{name}{n}"))
 

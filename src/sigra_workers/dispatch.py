@@ -116,7 +116,7 @@ def _wait_for_worker(workers: Workers[Any], payload: Payload, info: JobInfo, now
         "worker %r is not implemented in this process: job %s waits for it (organization %s)",
         payload.worker,
         payload.id,
-        payload.args.get("organization_id"),
+        payload.organization_id,
     )
     due_at = now + min(max(waited, 5.0), 300.0, workers.unknown_worker_grace - waited)
     return Again(
@@ -392,7 +392,7 @@ class _Running:
 def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseException) -> Dead:
     reason = _reason(error)
     trace = "".join(traceback.format_exception(error)) if error.__traceback__ or error.__cause__ else None
-    organization = payload.args.get("organization_id")
+    organization = payload.organization_id
     workers.plugins.tell(
         lambda hook: hook.sigra_dead(job=info, organization_id=organization, reason=reason, exception=error)
     )

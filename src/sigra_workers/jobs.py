@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, cast
 
 from typing_extensions import ReadOnly, TypedDict, TypeVar
 
-from sigra_workers.args import TenantArgs
+from sigra_workers.args import Id, TenantArgs
 from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, PayloadVersionError
 
 WIRE_VERSION: Final = 1
@@ -175,6 +175,12 @@ class Payload:
     due_at: float | None = None
     meta: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     unknown: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    @property
+    def organization_id(self) -> Id | None:
+        """For logs and hooks: None too where args made by hand hold something else than an id."""
+        found: object = self.args.get("organization_id")
+        return found if isinstance(found, (str, int)) else None
 
     def dump(self) -> str:
         """The payload as JSON text, ASCII only."""

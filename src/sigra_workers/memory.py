@@ -289,7 +289,7 @@ class MemoryAdapter:
         text, worker, organization = entry.text, "?", None
         if dead.payload is not None:
             text, worker = dead.payload.dump(), dead.payload.worker
-            organization = dead.payload.args.get("organization_id")
+            organization = dead.payload.organization_id
         self.dead.append(DeadJob(entry.job_id, text, dead.reason, dead.traceback, self.clock()))
         _log.error(
             "job %r of worker %r (organization %r) is dead: %s",

@@ -1,6 +1,6 @@
 """The contracts: what a host writes (Worker, ScopeBuilder) and what an adapter supplies (Adapter)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -138,8 +138,9 @@ class Adapter(Protocol):
     a fork; making an adapter opens nothing.
     """
 
-    clock: Callable[[], float]
-    """Epoch seconds: `time.time`, or what the caller of the embedded adapter holds."""
+    def clock(self) -> float:
+        """Epoch seconds: `time.time`, or what the caller of the embedded adapter holds."""
+        ...
 
     def check(self, job: Job) -> None:
         """Raise `InvalidOptionError` for a `job_id` or `native` option that the queue can't honour."""

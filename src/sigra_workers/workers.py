@@ -62,7 +62,6 @@ from sigra_workers.protocols import (
     ScopeBuilder,
     ScopeT,
     Sent,
-    Unknown,
     Worker,
 )
 from sigra_workers.results import R
@@ -342,7 +341,8 @@ class Workers(Generic[ScopeT]):
                     duplicates.append(sent.job.id)
                 case Rejected(cause):
                     rejected.append(sent.job.id)
-                case Unknown(cause):
+                case lost:
+                    cause = lost.cause
                     unknown.append(sent.job.id)
         if cause is None and not duplicates:
             return

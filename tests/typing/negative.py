@@ -3,6 +3,8 @@
 N numbers are errors in both checkers, M in mypy alone, P in pyright alone.
 """
 
+# ruff: noqa: B018
+
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
@@ -51,6 +53,7 @@ from sigra_workers import (
     Result,
     Snooze,
     TenantArgs,
+    TenantKeys,
     Worker,
     WorkerOptions,
     Workers,
@@ -69,7 +72,7 @@ close.new({"actor_id": None, "account_id": "a"})  # type: ignore[typeddict-item]
 close.new({"organization_id": None, "actor_id": None})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]  # N03 the worker's own key missing
 close.new({"organization_id": None, "actor_id": 1.5, "account_id": "a"})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]  # N04 wrong type
 close.new({"organization_id": None, "actor_id": u, "account_id": "a"})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]  # N05 a UUID is not an id on the wire
-close.new({"organization_id": None, "actor_id": None, "account_id": "a", "acount": 1})  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportArgumentType]  # N06 unknown key
+close.new({"organization_id": None, "actor_id": None, "account_id": "a", "account": 1})  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportArgumentType]  # N06 unknown key
 close.new({**tenant_args(None)})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]  # N07 spread, own key missing
 close.new(CloseArgs(account_id="a", organization_id=None))  # type: ignore[typeddict-item]  # pyright: ignore[reportCallIssue]  # N08 constructor form
 close.new(CloseArgs(**tenant_args(None)))  # type: ignore[typeddict-item]  # pyright: ignore[reportCallIssue]  # N09 constructor form, own key missing
@@ -91,7 +94,7 @@ organization_args(actor_id=1)  # type: ignore[call-overload]  # pyright: ignore[
 
 def mutate(args: CloseArgs) -> None:
     args["actor_id"] = "root"  # type: ignore[typeddict-readonly-mutated]  # pyright: ignore[reportTypedDictNotRequiredAccess]  # N24 read-only
-    args["acount_id"]  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]  # N25 typo on read
+    args["accountid"]  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]  # N25 typo on read
     n: int = fetch_arg(args, "account_id")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # N26 object
     m: int = fetch_arg(args, "account_id", str)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # N27 wrong form
     args["note"].upper()  # pyright: ignore[reportTypedDictNotRequiredAccess]  # P28 an optional key read as if it were there
@@ -103,8 +106,12 @@ async def enqueues() -> None:
     await app.aenqueue(built)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # N30 args for a job, async
 
 
+class MoreKeys(TenantKeys):  # pyright: ignore[reportIncompatibleVariableOverride]  # P145 what tenant_args returns is closed
+    account_id: str  # type: ignore[misc]  # M146 the same
+
+
 # --- jobs and their options
-close.new(built, queu="bulk")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # N31 unknown option
+close.new(built, queues="bulk")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # N31 unknown option
 close.new(built, max_attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # N32 wrong type
 close.new(built, schedule_at=60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # N33 a number for a date
 close.new(built, backoff=lambda attempt: 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUnknownLambdaType]  # N34 a callable does not travel

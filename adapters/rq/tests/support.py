@@ -22,7 +22,7 @@ from rq import Queue
 from rq.job import Job as RqJob
 from rq.results import Result
 
-from rq_host.jobs import Host, make_host
+from rq_host.jobs import Host, StepArgs, make_host
 from sigra_workers import Payload
 from sigra_workers_rq import wire
 
@@ -44,6 +44,11 @@ def eventually(look: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
         if time.monotonic() > end:
             pytest.fail(f"waited {seconds:g} s for {what}, last saw {found!r}")
         time.sleep(0.02)
+
+
+def script(*steps: str, **keys: Any) -> StepArgs:
+    """Args of a job that does these steps, for organization org-1 and actor ann unless told otherwise."""
+    return cast("StepArgs", {"organization_id": "org-1", "actor_id": "ann", "steps": list(steps), **keys})
 
 
 def free_port() -> int:
@@ -79,6 +84,11 @@ class Process:
 
     popen: "subprocess.Popen[bytes]"
     file: Path
+
+    @staticmethod
+    def rq() -> str:
+        """The command."""
+        return str(Path(sys.executable).parent / "rq")
 
     @property
     def pid(self) -> int:
@@ -177,6 +187,7 @@ class Harness:
             **{key: value for key, value in os.environ.items() if key != "SIGRA_WORKERS"},
             "HOST_DIR": str(self.folder),
             "HOST_REDIS_URL": self.url,
+            "HOST_QUEUE": self.queue,
             "HOST_SERIALIZER": self.serializer,
             "PYTHONPATH": str(HOST_FOLDER),
             "PYTHONUNBUFFERED": "1",
@@ -192,7 +203,7 @@ class Harness:
         ready: bool = True,
     ) -> Process:
         """Start `rq worker` on our queue; returns once it listens, unless not `ready`."""
-        command = [str(Path(sys.executable).parent / "rq"), "worker", "-u", self.url]
+        command = [Process.rq(), "worker", "-u", self.url]
         command += ["--name", f"{self.prefix}-{len(self.processes)}"]
         command += ["-c", boot] if boot else []
         command += ["--serializer", self.serializer] if "--serializer" not in options else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import Harness, Process, eventually
+from adapters.rq.tests.support import Harness, Process, eventually, script
 
 from sigra_workers_rq import wire
 
@@ -109,7 +109,7 @@ def table(shared_rq: Harness) -> Table:
         for kind in KINDS:
             organization = row.organization or f"org {name} {kind}"
             ids[name, kind] = shared_rq.host.handles[kind].enqueue(
-                {"organization_id": organization, "actor_id": "ann", "steps": row.steps}, **row.options
+                script(*row.steps, organization_id=organization), **row.options
             ).id  # fmt: skip
     process = shared_rq.worker()
     for (name, _), job_id in ids.items():
@@ -173,7 +173,7 @@ def test_the_worker_process_lives_through_every_row(table: Table) -> None:
     ids=["system", "before sign-in", "impersonated"],
 )
 def test_who_acted_reaches_the_audit_trail(rq: Harness, keys: Any, expected: tuple[object, ...]) -> None:
-    ref = rq.host.sync.enqueue({**keys, "steps": ["ok"]})
+    ref = rq.host.sync.enqueue(script("ok", **keys))
     rq.work()
     (event,) = rq.audit(ref.id)
     found = (event["actor_id"], event["actor_type"], event["effective_user_id"], event["organization_id"])
@@ -186,11 +186,9 @@ def test_who_acted_reaches_the_audit_trail(rq: Harness, keys: Any, expected: tup
 def test_no_delay_ends_early(rq: Harness, record_property: Any) -> None:
     rq.worker()
     delays = [0.05 + 0.08 * n for n in range(24)]
-    keys = {"organization_id": "o1", "actor_id": "ann"}
     # Each is scheduled, fails once with a backoff of 1.25 s, then snoozes for a second.
     refs = [
-        rq.host.later.enqueue({**keys, "steps": ["error:no", "snooze:1", "ok"]}, schedule_in=delay)
-        for delay in delays
+        rq.host.later.enqueue(script("error:no", "snooze:1", "ok"), schedule_in=delay) for delay in delays
     ]
     rq.wait_all([ref.id for ref in refs])
 
@@ -209,7 +207,7 @@ def test_no_delay_ends_early(rq: Harness, record_property: Any) -> None:
 
 
 def test_a_job_that_reaches_the_queue_early_waits_for_its_time(rq: Harness) -> None:
-    ref = rq.host.sync.enqueue({"organization_id": "o1", "actor_id": "ann", "steps": ["ok"]}, schedule_in=2.5)
+    ref = rq.host.sync.enqueue(script("ok"), schedule_in=2.5)
     queue = rq.rq_queue()
     queue.scheduled_job_registry.remove(rq.job(ref.id))
     queue.enqueue_job(rq.job(ref.id))  # as an operator can do by hand
@@ -227,7 +225,7 @@ def test_a_job_that_reaches_the_queue_early_waits_for_its_time(rq: Harness) -> N
 def test_the_longest_snooze_keeps_its_time(rq: Harness) -> None:
     seconds = 366 * 86_400
     before = time.time()
-    ref = rq.host.sync.enqueue({"organization_id": "o1", "actor_id": "ann", "steps": [f"snooze:{seconds}"]})
+    ref = rq.host.sync.enqueue(script(f"snooze:{seconds}"))
     rq.work()
     at = rq.rq_queue().scheduled_job_registry.get_scheduled_time(ref.id).timestamp()
     assert before + seconds <= at <= math.ceil(time.time()) + seconds
@@ -239,7 +237,7 @@ def test_the_longest_snooze_keeps_its_time(rq: Harness) -> None:
 
 def test_a_dead_job_that_rq_requeues_begins_anew_as_a_resend(rq: Harness) -> None:
     steps = ["snooze:1", "error:no", "error:no", "error:no"]
-    ref = rq.host.sync.enqueue({"organization_id": "o1", "actor_id": "ann", "steps": steps})
+    ref = rq.host.sync.enqueue(script(*steps))
     rq.worker()
     rq.wait(ref.id, "failed")
     rq.job(ref.id).requeue()
@@ -256,7 +254,7 @@ def test_a_dead_job_that_rq_requeues_begins_anew_as_a_resend(rq: Harness) -> Non
 
 
 def test_a_completed_job_that_comes_once_more_is_not_run_again(rq: Harness) -> None:
-    ref = rq.host.sync.enqueue({"organization_id": "o1", "actor_id": "ann", "steps": ["ok:done"]})
+    ref = rq.host.sync.enqueue(script("ok:done"))
     rq.work()
     rq.rq_queue().enqueue_job(rq.job(ref.id))
     process = rq.work()

@@ -37,7 +37,9 @@ class Here:
 
     def take(self) -> RqJob:
         """The next job of the queue, read from Redis now."""
-        found = Queue.dequeue_any([self.rq.rq_queue()], None, connection=self.rq.connection, serializer="json")
+        found = Queue.dequeue_any(
+            [self.rq.rq_queue()], None, connection=self.rq.connection, serializer="json"
+        )
         assert found is not None
         return found[0]
 
@@ -67,7 +69,7 @@ def gone_pid() -> int:
     return popen.pid
 
 
-# -- on the real worker ------------------------------------------------------------------------------------
+# -- on the real worker --------------------------------------------------------------------------------
 
 
 def test_a_second_delivery_waits_while_the_job_runs_and_is_dropped_after_it(rq: Harness) -> None:
@@ -76,7 +78,9 @@ def test_a_second_delivery_waits_while_the_job_runs_and_is_dropped_after_it(rq: 
     eventually(lambda: rq.runs(ref.id), "the job to run")
 
     rq.connection.rpush(rq.rq_queue().key, ref.id)
-    eventually(lambda: any(f"job {ref.id} is still running" in worker.log for worker in workers), "a second run")
+    eventually(
+        lambda: any(f"job {ref.id} is still running" in worker.log for worker in workers), "a second run"
+    )
     assert len(rq.runs(ref.id)) == 1
     eventually(lambda: rq.places(ref.id) >= {"started", "scheduled"}, "the copy to wait")
 
@@ -92,7 +96,7 @@ def test_a_second_delivery_waits_while_the_job_runs_and_is_dropped_after_it(rq: 
     assert rq.places(ref.id) == {"finished"}
 
 
-# -- a copy that RQ read before the job went on ----------------------------------------------------------------
+# -- a copy that RQ read before the job went on --------------------------------------------------------
 
 
 def test_a_copy_read_before_the_job_completed_does_not_run_it(here: Here) -> None:
@@ -173,7 +177,7 @@ def test_a_run_that_ended_leaves_no_claim(here: Here, result: object) -> None:
     assert not here.rq.connection.exists(claims.KEY + job_id)
 
 
-# -- whose claim it is --------------------------------------------------------------------------------------
+# -- whose claim it is ---------------------------------------------------------------------------------
 
 
 def test_the_claim_of_a_dead_process_on_this_host_is_taken_over_at_once(here: Here) -> None:
@@ -183,12 +187,28 @@ def test_the_claim_of_a_dead_process_on_this_host_is_taken_over_at_once(here: He
     assert here.rq.job(job_id).return_value() == "done"
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1], ids=["ours", "another user's"])
-def test_the_claim_of_a_live_process_on_this_host_is_respected(here: Here, pid: int) -> None:
+def test_the_claim_of_a_live_process_on_this_host_is_respected(here: Here) -> None:
     job_id = here.enqueue(lambda scope, args: Ok("done"))
-    here.claim(job_id, f"{claims._host()} {pid} x")
+    here.claim(job_id, f"{claims._host()} {os.getpid()} x")
     here.run()
     assert here.rq.places(job_id) == {"scheduled"}
+
+
+def test_a_process_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(claims.os, "kill", refuse)
+    assert not claims._is_dead(f"{claims._host()} {gone_pid()} x")
+
+
+def test_a_system_without_process_namespaces_still_names_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(claims.os, "readlink", missing)
+    assert claims._host() == f"{socket.gethostname()}/-"
+    assert claims._is_dead(f"{claims._host()} {gone_pid()} x")
 
 
 def test_the_claim_of_another_host_holds_until_it_expires(here: Here) -> None:
@@ -210,14 +230,20 @@ def test_a_claim_is_renewed_while_its_block_runs(here: Here, monkeypatch: pytest
         while time.monotonic() < end:
             assert here.rq.connection.get(claims.KEY + here.rq.prefix) == (token or "").encode()
             time.sleep(0.05)
-    eventually(lambda: not here.rq.connection.exists(claims.KEY + here.rq.prefix), "it to end after the block")
+    eventually(
+        lambda: not here.rq.connection.exists(claims.KEY + here.rq.prefix), "it to end after the block"
+    )
 
 
-def test_a_claim_that_another_has_taken_over_is_not_given_back(here: Here) -> None:
-    key = claims.KEY + here.rq.prefix
-    with claims.claim(here.rq.connection, here.rq.prefix) as token:
-        here.claim(here.rq.prefix, "elsewhere 1 x")
+def test_a_claim_that_another_has_now_is_left_alone(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "SECONDS", 0.3)
+    connection, name = here.rq.connection, here.rq.prefix
+    with claims.claim(connection, name) as token:
+        here.claim(name, "elsewhere 1 x")
+        time.sleep(0.3)  # it tries to renew its own
     assert token is not None
-    claims.release(here.rq.connection, here.rq.prefix, token)
-    assert here.rq.connection.get(key) == b"elsewhere 1 x"
-    here.rq.connection.delete(key)
+    claims.release(connection, name, token)
+    claims._drop(connection, name, token.encode())
+    assert connection.get(claims.KEY + name) == b"elsewhere 1 x"
+    assert 50_000 < connection.pttl(claims.KEY + name) <= 60_000
+    connection.delete(claims.KEY + name)

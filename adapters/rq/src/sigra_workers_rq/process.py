@@ -60,8 +60,8 @@ def dispatch() -> object:
     end = _End(job)
     try:
         workers = _workers()
-    except WorkersNotBoundError as error:
-        _log.error("job %s waits: %s", job.id, error)
+    except Exception as error:  # no registry, or one that SIGRA_WORKERS names and nobody can import
+        _log.error("job %s waits: %s: %s", job.id, type(error).__name__, error)
         return _park(PAUSE)
     with claims.claim(job.connection, job.id) as end.token:
         if end.token is None:
@@ -77,7 +77,7 @@ def dispatch() -> object:
         if job.retries_left == wire.SETTLED:
             _log.warning("job %s completed already: this copy of it is dropped", job.id)
             return job.return_value(refresh=True)
-        text = job.meta.get(wire.META_KEY)
+        text = wire.text(job)
         outcome = _reopened(job, text) or core_dispatch(workers, Delivery(text, wire.crashes(job, text)))
     match outcome:
         case Complete(value):
@@ -144,7 +144,7 @@ def _reopened(job: RqJob, text: object) -> Again | Dead | None:
 def _die(job: RqJob, dead: Dead) -> object:
     worker, organization = "?", "?"
     if dead.payload is not None:
-        worker, organization = dead.payload.worker, repr(dead.payload.args.get("organization_id"))
+        worker, organization = dead.payload.worker, repr(dead.payload.organization_id)
         _store(job, dead.payload.again(None, meta={**dead.payload.meta, "dead": dead.reason}), 0)
     job.retries_left = 0
     raise DeadJobError(job.id, worker, organization, dead.reason) from dead.error

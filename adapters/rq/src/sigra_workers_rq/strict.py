@@ -61,3 +61,5 @@ class Worker(rq.Worker):
                 "sigra_workers_rq.Worker", "it reads JSON alone: add --serializer json"
             )
         super().__init__(*args, **{**options, "job_class": Job})
+        for queue in self.queues:  # made by the command line with RQ's own class: maintenance reads it there
+            queue.job_class = Job

@@ -4,7 +4,7 @@ RQ logs and hands to error trackers a job's args and description, but not its me
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sigra_workers import InvalidPayloadError, Payload
 
@@ -35,12 +35,18 @@ def crashes(job: "Job", text: object) -> int:
 
 def description(payload: Payload) -> str:
     """What RQ shows of a job: worker, id and organization, never args."""
-    return f"{payload.worker} {payload.id} organization={payload.args.get('organization_id')!r}"
+    return f"{payload.worker} {payload.id} organization={payload.organization_id!r}"
 
 
 def timeout(payload: Payload) -> int:
     """RQ's own time-out in whole seconds, beyond the job's; -1 is none."""
     return -1 if payload.timeout is None else math.ceil(payload.timeout) + TIMEOUT_MARGIN
+
+
+def text(job: "Job") -> object:
+    """The payload of a job in RQ, or what is there instead of it."""
+    found = cast("object", job.meta)  # whatever was stored, in a job made by hand
+    return cast("dict[str, object]", found).get(META_KEY) if isinstance(found, dict) else None
 
 
 def meta(payload: Payload) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from rq_host.files import append, folder
 from rq_host.jobs import Gone, StepArgs, host, workers
 from sigra_workers import AuditScope, Cancel, Error, Ok, Result, Snooze, current_job
 
+CHILD: StepArgs = {"organization_id": "org-1", "actor_id": "ann", "steps": ["ok"]}
+
 
 def begin(scope: AuditScope, args: StepArgs) -> str:
     """Note the run, in runs.jsonl and in the audit trail; the step it is to do."""
@@ -36,8 +38,8 @@ def begin(scope: AuditScope, args: StepArgs) -> str:
 
 
 def step(name: str) -> Any:
-    """Do one step: ok, ok:VALUE, object, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit, kill or
-    snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
+    """Do one step: ok, ok:VALUE, object, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit, kill,
+    enqueue or snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
     """
     verb, _, rest = name.partition(":")
     match verb:
@@ -61,6 +63,8 @@ def step(name: str) -> Any:
             return Snooze(int(rest))
         case "none":
             return None
+        case "enqueue":
+            return Ok(host.sync.enqueue(CHILD).id)
         case _:
             pass
     raise AssertionError(name)
@@ -91,11 +95,13 @@ def sync(scope: AuditScope, args: StepArgs) -> Result[object]:
 @host.asynchronous.implement
 async def asynchronous(scope: AuditScope, args: StepArgs) -> Result[object]:
     waits, found = held(begin(scope, args))
-    while waits():
+    while waits():  # noqa: ASYNC110  # for a file
         await asyncio.sleep(0.005)
     if found.startswith("sleep:"):
         await asyncio.sleep(float(found.partition(":")[2]))
         found = "ok:slept"
+    if found == "enqueue":
+        return Ok((await host.sync.aenqueue(CHILD)).id)
     result: Result[object] = step(found)
     return result
 

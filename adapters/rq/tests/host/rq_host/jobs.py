@@ -79,6 +79,7 @@ host = make_host(
     {
         "url": os.environ.get("HOST_REDIS_URL", "redis://127.0.0.1:6379/7"),
         "serializer": os.environ.get("HOST_SERIALIZER", "json"),
-    }
+    },
+    os.environ.get("HOST_QUEUE", "default"),
 )
 workers = host.workers

@@ -1,0 +1,10 @@
+"""Leaves a trace when it is imported, and when it is called."""
+
+from rq_host.files import append
+
+append("trap.jsonl", {"trace": "imported"})
+
+
+def spring(*args: object, **kwargs: object) -> str:
+    append("trap.jsonl", {"trace": "called"})
+    return "sprung"
