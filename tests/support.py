@@ -52,6 +52,16 @@ def of_kind(kind: Kind, body: Perform) -> Perform:
     return perform
 
 
+def after(action: Callable[[Any], object], result: Any) -> Perform:
+    """A body that does something with its args and then returns the result."""
+
+    def body(scope: Any, args: Any) -> Any:
+        action(args)
+        return result
+
+    return body
+
+
 class Builder:
     """A scope builder of either kind."""
 

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from tests.support import KEYS, MODES, Host, Mode, again, completed, dead
+from tests.support import KEYS, MODES, Host, Mode, after, again, completed, dead
 
 from sigra_workers import Cancel, Error, InvalidWorkerError, JobInfo, JobTimeoutError, Ok, Snooze, TenantArgs
 
@@ -66,7 +67,7 @@ def test_arounds_nest_in_the_order_of_registration(host_and_kind: tuple[Host, st
     notes: list[str] = []
     for name in ("a", "b"):
         add(host, kind, noting(notes, name))
-    host.worker(lambda scope, args: notes.append("perform") or Ok(1))
+    host.worker(after(lambda args: notes.append("perform"), Ok(1)))
     assert completed(host.run()) == 1
     assert notes == ["enter a", "enter b", "perform", "leave b", "leave a"]
 
@@ -189,7 +190,7 @@ def test_an_around_that_raises_counts_as_perform_raising(host_and_kind: tuple[Ho
         raise OSError("commit failed")
 
     add(host, kind, around)
-    outcome = dead(host.worker(lambda scope, args: ran.append(args) or Ok(), max_attempts=1).run())
+    outcome = dead(host.worker(after(ran.append, Ok()), max_attempts=1).run())
     assert isinstance(outcome.error, OSError)
     assert len(ran) == (when == "exit")
 
@@ -216,10 +217,8 @@ def test_an_around_that_does_not_yield_once_counts_as_raised(
 
 
 def swallowing(job: Any, scope: Any, args: Any) -> Generator[None]:
-    try:
+    with suppress(BaseException):
         yield
-    except BaseException:
-        pass
 
 
 def test_an_around_that_swallows_what_perform_raised_changes_nothing(
@@ -316,3 +315,12 @@ def test_an_async_around_alone_is_refused_where_a_def_worker_is_registered() -> 
     with pytest.raises(InvalidWorkerError):
         host.workers.around(lonely)
     assert completed(host.run()) == 1
+
+
+def test_an_around_that_does_not_take_job_scope_and_args_is_refused() -> None:
+    def around(job: Any, scope: Any) -> Generator[None]:
+        yield
+
+    wrong: Any = around
+    with pytest.raises(InvalidWorkerError, match=r"it can't be called with \(job, scope, args\)"):
+        Host().workers.around(wrong)

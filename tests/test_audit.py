@@ -24,6 +24,7 @@ from sigra_workers import (
     AuditRef,
     AuditScope,
     Error,
+    InvalidSettingsError,
     LoggingSink,
     MemorySink,
     Ok,
@@ -478,7 +479,10 @@ def sized(size: int) -> dict[str, str]:
 def test_metadata_is_taken_up_to_its_limit_in_bytes_and_refused_beyond() -> None:
     assert written(None, metadata=sized(MAX_METADATA_BYTES)).metadata == sized(MAX_METADATA_BYTES)
     assert refused(metadata=sized(MAX_METADATA_BYTES + 1)).fields == ("metadata",)
-    assert refused(metadata={"blob": "é" * (MAX_METADATA_BYTES // 2)}).fields == ("metadata",)
+    accents = {"blob": "é" * (MAX_METADATA_BYTES // 2)}
+    assert refused(metadata=accents).fields == ("metadata",)
+    half = {"blob": accents["blob"][: MAX_METADATA_BYTES // 4]}
+    assert written(None, metadata=half).metadata == half
 
 
 @pytest.mark.parametrize(
@@ -541,8 +545,8 @@ def test_what_was_not_written_is_logged_without_any_value(caplog: pytest.LogCapt
     Audit(MemorySink()).log_safe(SECRET, None)
     assert [record.getMessage() for record in caplog.records] == [
         "audit event account.closed was not written: sink (ConnectionError)",
-        "audit event account.closed was not written: metadata.token (AuditError)",
-        "audit event <invalid> was not written: action (AuditError)",
+        "audit event account.closed was not written: metadata.token (such a key may hold a secret)",
+        "audit event <invalid> was not written: action (expected a dotted name such as 'account.closed')",
     ]
     assert {(record.name, record.levelno, record.exc_info) for record in caplog.records} == {
         ("sigra_workers.audit", logging.ERROR, None)
@@ -577,7 +581,7 @@ def test_a_scope_that_raises_when_it_is_read_never_reaches_the_caller() -> None:
     assert [fields for _, fields, _ in failures.told] == [("scope",)]
 
 
-@pytest.mark.parametrize("sink", [BrokenSink(), None, object()])
+@pytest.mark.parametrize("sink", [BrokenSink(), LoggingSink("drops.info")])
 def test_a_safe_audit_that_fails_never_changes_the_decision(sink: Any) -> None:
     def perform(scope: Any, args: Any) -> Any:
         with host.audit.using(sink):
@@ -713,7 +717,7 @@ def test_alog_safe_lets_a_cancellation_pass() -> None:
     async def awrite(event: AuditEvent) -> None:
         raise asyncio.CancelledError
 
-    sink: Any = SimpleNamespace(awrite=awrite)
+    sink: Any = SimpleNamespace(awrite=awrite, write=print)
     audit = Audit(sink)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(audit.alog_safe("account.closed", None))
@@ -799,3 +803,19 @@ def test_an_event_has_exactly_the_fields_of_schema_version_1() -> None:
         "attempt",
         "schema_version",
     ]
+
+
+def test_a_logger_that_drops_info_is_no_audit_trail() -> None:
+    with pytest.raises(AuditError, match=r"logger 'drops.info' drops INFO"):
+        Audit(LoggingSink("drops.info")).log("account.closed", None)
+
+
+@pytest.mark.parametrize("sink", [MemorySink, object()])
+def test_what_is_no_sink_is_refused(sink: Any) -> None:
+    with pytest.raises(InvalidSettingsError, match="expected an object with write"):
+        Audit(sink)
+    with (
+        pytest.raises(InvalidSettingsError, match="expected an object with write"),
+        Audit(MemorySink()).using(sink),
+    ):
+        pass

@@ -74,7 +74,7 @@ def test_workers_lists_them_as_json(folder: Path, capsys: pytest.CaptureFixture[
     ("path", "problem"),
     [
         ("no_such_app:workers", "there is no module 'no_such_app'"),
-        ("listed_app:nothing", "module 'listed_app' has a NoneType there"),
+        ("listed_app:nothing", "module 'listed_app' has no such object, its Workers are ['workers']"),
         ("listed_app", "expected module:attribute"),
     ],
 )

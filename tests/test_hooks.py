@@ -348,3 +348,13 @@ def test_a_plugin_of_the_host_comes_before_the_adapter_that_is_installed() -> No
 def test_settings_that_the_adapter_cannot_use_are_refused() -> None:
     with pytest.raises(InvalidSettingsError, match="adapter 'memory'"):
         Workers(settings={"clock": 5}).adapter  # noqa: B018
+
+
+def test_a_plugin_that_marks_no_hook_is_refused() -> None:
+    with pytest.raises(InvalidSettingsError, match="marks no method with hookimpl"):
+        Workers(plugins=[object()])
+
+
+def test_a_plugin_class_is_refused() -> None:
+    with pytest.raises(InvalidSettingsError, match="plugin Watcher: it is a class, expected an instance"):
+        Workers(plugins=[Watcher])

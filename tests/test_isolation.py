@@ -92,8 +92,8 @@ def every_row_is_its_own_jobs(host: Host, jobs: list[Payload], outcomes: list[An
     assert (TENANT.get(), current_job()) == (None, None)
 
 
-KINDS: Any = pytest.mark.parametrize("kind", ["def", "async def"])
-BUILDERS: Any = pytest.mark.parametrize("builder", [None, "def", "async def"])
+KINDS = pytest.mark.parametrize("kind", ["def", "async def"])
+BUILDERS = pytest.mark.parametrize("builder", [None, "def", "async def"])
 
 
 @KINDS

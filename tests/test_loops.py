@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from textwrap import dedent
 from typing import Any, NoReturn
@@ -215,10 +216,8 @@ def test_an_interrupted_job_of_an_async_worker_has_no_decision() -> None:
 
     async def perform(scope: Any, args: Any) -> Ok[None]:
         begun.set()
-        try:
+        with suppress(asyncio.CancelledError):  # host code may swallow it
             await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass  # host code may swallow it
         return Ok()
 
     host.exact(perform)
@@ -227,7 +226,12 @@ def test_an_interrupted_job_of_an_async_worker_has_no_decision() -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, handler)
-    sender = threading.Thread(target=lambda: begun.wait(5) and os.kill(os.getpid(), signal.SIGUSR1))
+
+    def send() -> None:
+        if begun.wait(5):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    sender = threading.Thread(target=send)
     sender.start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -294,8 +298,7 @@ def test_a_cancelled_caller_waits_for_the_thread(times: int) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(in_thread(call))
-        while not begun.is_set():
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(begun.wait, 5)
         for _ in range(times):
             task.cancel()
             await asyncio.sleep(0.005)

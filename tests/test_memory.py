@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
-from tests.support import KEYS, MODES, NOW, Host, Mode
+from tests.support import KEYS, MODES, NOW, Host, Mode, after
 
 from sigra_workers import (
     Cancel,
@@ -73,7 +73,7 @@ def until(condition: Callable[[], object]) -> None:
 def test_drain_runs_what_is_due_in_order_and_counts_the_endings(mode: Mode) -> None:
     ran: list[Any] = []
     host = Queue(mode)
-    host.worker(lambda scope, args: ran.append(args["actor_id"]) or Ok())
+    host.worker(after(lambda args: ran.append(args["actor_id"]), Ok()))
     for name in "abc":
         host.enqueue({**KEYS, "actor_id": name})
     assert host.drain() == {"complete": 3}
@@ -95,7 +95,7 @@ def test_drain_leaves_what_is_due_later(mode: Mode) -> None:
 def test_drain_with_scheduled_moves_the_held_clock_on(mode: Mode) -> None:
     ran: list[float] = []
     host = Queue(mode)
-    host.worker(lambda scope, args: ran.append(host.clock()) or Ok())
+    host.worker(after(lambda args: ran.append(host.clock()), Ok()))
     host.enqueue(schedule_in=3_600)
     host.enqueue(schedule_at=datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=60))
     host.enqueue()
@@ -108,7 +108,7 @@ def test_drain_with_scheduled_waits_by_a_running_clock() -> None:
     workers = Workers()
     ran: list[float] = []
     handle = workers.declare("accounts.close", TenantArgs)
-    handle.implement(lambda scope, args: ran.append(time.time()) or Ok())
+    handle.implement(after(lambda args: ran.append(time.time()), Ok()))
     started = time.time()
     handle.enqueue(KEYS, schedule_in=0.1)
     assert MemoryAdapter.of(workers).drain(scheduled=True) == {"complete": 1}
@@ -173,7 +173,7 @@ def test_payloads_shows_what_waits_soonest_first() -> None:
     host.worker(ok)
     later, now, soon = host.enqueue(schedule_in=9), host.enqueue(), host.enqueue(schedule_in=1)
     assert [payload.id for payload in host.adapter.payloads] == [now, soon, later]
-    assert host.adapter.payloads[0].args == KEYS
+    assert host.adapter.payloads[0].args == {**KEYS}
 
 
 # -- dead jobs and results -------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_a_dead_job_is_kept_with_reason_traceback_and_payload(mode: Mode) -> Non
     assert found.traceback is not None
     assert "in body" in found.traceback
     payload = Payload.parse(found.payload)
-    assert (payload.id, payload.attempt, payload.args) == (job_id, 2, KEYS)
+    assert (payload.id, payload.attempt, payload.args) == (job_id, 2, {**KEYS})
 
 
 def test_a_dead_job_is_logged_once_as_an_error_without_args(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,7 +203,7 @@ def test_a_dead_job_is_logged_once_as_an_error_without_args(caplog: pytest.LogCa
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage() == (
-        f"job {job_id!r} of worker 'accounts.close' (organization 'org-1') is dead: JobCancelledError"
+        f"job {job_id} of worker 'accounts.close' (organization org-1) is dead: JobCancelledError"
     )
 
 
@@ -311,7 +311,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_a_broken_payload_is_dead_unrun_and_harms_no_other_job(mode: Mode, name: str) -> None:
     ran: list[Any] = []
     host = Queue(mode)
-    host.worker(lambda scope, args: ran.append(args["actor_id"]) or Ok(), OrganizationArgs)
+    host.worker(after(lambda args: ran.append(args["actor_id"]), Ok()), OrganizationArgs)
     breaking, error = BROKEN[name]
     whole = json.loads(host.payload().dump())
     breaking(whole)
@@ -499,7 +499,7 @@ def test_stop_waits_for_the_job_that_runs() -> None:
 
 def test_a_job_may_stop_the_thread_that_runs_it() -> None:
     host = Queue()
-    host.worker(lambda scope, args: host.adapter.stop() or Ok())
+    host.worker(after(lambda args: host.adapter.stop(), Ok()))
     host.enqueue()
     host.enqueue()
     before = threading.active_count()
@@ -607,3 +607,15 @@ def test_memory_adapter_of_workers_with_another_adapter_is_refused() -> None:
         InvalidSettingsError, match="these workers use adapter 'elsewhere', expected 'memory'"
     ):
         MemoryAdapter.of(workers)
+
+
+def test_clear_forgets_all_jobs_dead_ones_and_results() -> None:
+    host = Queue()
+    host.worker(lambda scope, args: Ok() if args["actor_id"] else Cancel("nobody"))
+    host.enqueue()
+    host.enqueue({**KEYS, "actor_id": None})
+    host.drain()
+    host.enqueue()
+    host.adapter.clear()
+    assert (host.adapter.payloads, [*host.adapter.dead], host.adapter.results) == ([], [], {})
+    assert host.drain() == {}

@@ -300,12 +300,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Find
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # both checkers, on every copy
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_a_whole_copy_passes(broken: dict[str, dict[str, Findings]], checker: str) -> None:
     assert broken[checker][""] == {}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # both checkers, on every copy
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_broken_api_fails(broken: dict[str, dict[str, Findings]], name: str, checker: str) -> None:

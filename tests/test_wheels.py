@@ -92,10 +92,13 @@ def test_the_core_works_without_a_queue_library(bare: Path, tmp_path: Path) -> N
     assert done.stderr.endswith("ModuleNotFoundError: No module named 'rq'\n")
 
 
-def test_the_example_type_checks_and_imports_outside_of_the_checkout(consumer: Path, host: Path) -> None:
+def test_the_example_type_checks_and_boots_outside_of_the_checkout(consumer: Path, host: Path) -> None:
     checked = mypy(consumer, host)
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
-    code = "import app.implementations, sigra_workers, sigra_workers_rq; print(sigra_workers.__file__)"
+    code = (
+        "import os; os.environ['APP_QUEUE'] = 'rq'; import app.rq_lifecycle;"
+        "import sigra_workers; print(sigra_workers.__file__)"
+    )
     done = run(consumer, "-W", "error", "-c", code, cwd=host)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout).is_relative_to(consumer.parents[1])

@@ -481,10 +481,10 @@ def test_workers_are_loaded_by_module_and_attribute(app: str) -> None:
         ("{}.nowhere:workers", r"there is no module '.*\.nowhere'"),
         ("no_such_app.jobs:workers", "there is no module 'no_such_app'"),
         ("{}.jobs.deeper:workers", "there is no module"),
-        ("{}.jobs:worker", "has a NoneType there"),
-        ("{}.jobs:other", "has a int there"),
-        ("{}.jobs:other.workers", "has a NoneType there"),
-        ("{}.jobs:Container", "has a type there"),
+        ("{}.jobs:worker", r"its Workers are \['workers'\]"),
+        ("{}.jobs:other", "has no such object"),
+        ("{}.jobs:other.workers", "has no such object"),
+        ("{}.jobs:Container", "has no such object"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_where_it_ended(app: str, path: str, problem: str) -> None:
@@ -510,3 +510,15 @@ def test_an_import_error_without_a_name_is_not_hidden(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "meta_path", [Refuses(), *sys.meta_path])
     with pytest.raises(ModuleNotFoundError, match="refused"):
         load_workers("nameless_app:workers")
+
+
+def test_a_bare_sink_as_audit_is_refused() -> None:
+    options: Any = {"audit": MemorySink()}
+    with pytest.raises(InvalidSettingsError, match=r"expected Audit\(sink\)"):
+        Workers(**options)
+
+
+def test_what_is_no_job_is_refused_before_anything_is_sent() -> None:
+    no_job: Any = {"organization_id": None, "actor_id": None}
+    with pytest.raises(InvalidArgsError, match=r"expected a Job: handle.new\(args\)"):
+        Workers().enqueue(no_job)

@@ -50,8 +50,12 @@ class Plugins:
             self.add(plugin)
 
     def add(self, plugin: object) -> None:
-        """Register a plugin; a hook or argument that does not exist is refused here."""
+        """Register a plugin; one without hooks is refused, as is a hook or argument that does not exist."""
+        if isinstance(plugin, type):
+            raise InvalidSettingsError(f"plugin {plugin.__qualname__}", "it is a class, expected an instance")
         self._add(lambda manager: manager.register(plugin))
+        if not self._managers[-1].get_hookcallers(plugin):
+            raise InvalidSettingsError(f"plugin {plugin!r}", "it marks no method with hookimpl")
 
     def _add(self, register: Callable[[pluggy.PluginManager], object]) -> None:
         manager = pluggy.PluginManager(hooks.PROJECT)

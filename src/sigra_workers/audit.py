@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 from typing_extensions import TypeAliasType, TypedDict, Unpack
 
 from sigra_workers.args import Id, wire_id
-from sigra_workers.errors import AuditError
+from sigra_workers.errors import AuditError, InvalidSettingsError
 from sigra_workers.jobs import CURRENT_RUN
 
 if TYPE_CHECKING:  # a recursive TypeAliasType is "partially unknown" to pyright where it is imported
@@ -126,7 +126,7 @@ class Audit:
         reserved: Sequence[str] = (),
         forbidden_keys: frozenset[str] = FORBIDDEN_KEYS,
     ) -> None:
-        self._sink: AuditSink = LoggingSink() if sink is None else sink
+        self._sink: AuditSink = LoggingSink() if sink is None else _check_sink(sink)
         self._reserved = tuple(reserved)
         self._forbidden = frozenset(forbidden_keys)
         self._listeners: list[FailureListener] = []
@@ -139,7 +139,7 @@ class Audit:
     @contextmanager
     def using(self, sink: AuditSink) -> Generator[None]:
         """Put another sink in place for a block, in every thread: for tests."""
-        before, self._sink = self._sink, sink
+        before, self._sink = self._sink, _check_sink(sink)
         try:
             yield
         finally:
@@ -190,8 +190,9 @@ class Audit:
 
     def _failed(self, action: object, error: Exception) -> None:
         name = _name(action)
-        fields = error.fields if isinstance(error, AuditError) else ("sink",)
-        _log.error("audit event %s was not written: %s (%s)", name, ", ".join(fields), type(error).__name__)
+        ours = error if isinstance(error, AuditError) else AuditError(name, ["sink"], type(error).__name__)
+        fields, why = ours.fields, ours.problem
+        _log.error("audit event %s was not written: %s (%s)", name, ", ".join(fields), why)
         for listener in self._listeners:
             try:
                 listener(name, fields, error)
@@ -266,6 +267,12 @@ class Audit:
         return any(f"_{bad}_" in f"_{name}_" for bad in self._forbidden)
 
 
+def _check_sink(sink: AuditSink) -> AuditSink:
+    if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
+        raise InvalidSettingsError("Audit", f"{sink!r} is no sink, expected an object with write(event)")
+    return sink
+
+
 def _name(action: object) -> str:
     return action if isinstance(action, str) and _ACTION.fullmatch(action) else "<invalid>"
 
@@ -327,7 +334,12 @@ class LoggingSink:
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
 
     def write(self, event: AuditEvent, /) -> None:
-        """Log one event."""
+        """Log one event; raises `AuditError` where the logger would drop it."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            problem = (
+                f"logger {self._logger.name!r} drops INFO, as without logging.basicConfig(level=logging.INFO)"
+            )
+            raise AuditError(event.action, ["sink"], problem)
         self._logger.info(
             "%s %s actor=%s organization=%s job=%s",
             event.action,

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, cast
 from sigra_workers.errors import (
     InvalidPayloadError,
     InvalidResultError,
+    InvalidScopeError,
     JobCancelledError,
     JobCrashedError,
     JobFailedError,
@@ -30,13 +31,14 @@ from sigra_workers.hooks import Decision
 from sigra_workers.jobs import CURRENT_RUN, Backoff, JobInfo, Payload, Run, Seconds, check_seconds
 from sigra_workers.protocols import Again, Complete, Dead, Delivery, Outcome
 from sigra_workers.results import Cancel, Error, Ok, Snooze
-from sigra_workers.scopes import AuditScopeBuilder
+from sigra_workers.scopes import AuditOnly, AuditScopeBuilder
 from sigra_workers.timeouts import JobInterrupted, run_limited
 from sigra_workers.workers import Workers
 
 MAX_REASON: Final = 2_000
 """Characters of a reason that are kept."""
 MAX_BACKOFF: Final = 86_400.0
+_PACKAGE: Final = __file__.removesuffix("dispatch.py")
 
 _log = logging.getLogger("sigra_workers")
 
@@ -199,12 +201,19 @@ class _Running:
 
     def _limited(self, build: Callable[[], Any]) -> _Ended:
         def body() -> Any:
-            scope = build()
+            scope = self._checked(build())
             return scope if isinstance(scope, (Cancel, Snooze)) else self._nest(scope, self.workers.arounds)
 
         value, error, timed_out = run_limited(self._time_left(), body)
         outside = error is not None and _from_outside(error)
         return _Ended(value, error, timed_out or isinstance(error, JobInterrupted), outside)
+
+    def _checked(self, scope: object) -> object:
+        """What the builder made, unless it is no scope of a worker: host code must not get it."""
+        if scope is not None and not isinstance(scope, (AuditOnly, Cancel, Snooze)):
+            builder = type(self.workers.scope_builder).__qualname__
+            raise InvalidScopeError(builder, type(scope).__name__)
+        return scope
 
     def _build(self) -> Any:
         scope: Any = self.workers.scope_builder.build(self.args)
@@ -220,7 +229,9 @@ class _Running:
                 async with limit:
                     return await scope
             except BaseException as error:
-                raise JobInterrupted if limit.expired() else error
+                if limit.expired():
+                    raise JobInterrupted from error
+                raise
 
         return run(wait())
 
@@ -260,10 +271,10 @@ class _Running:
         return ended
 
     async def _abody(self) -> Any:
-        scope = await self._abuild()
-        return (
-            scope if isinstance(scope, (Cancel, Snooze)) else await self._anest(scope, self.workers.arounds)
-        )
+        scope = self._checked(await self._abuild())
+        if isinstance(scope, (Cancel, Snooze)):
+            return scope
+        return await self._anest(scope, self.workers.arounds)
 
     async def _abuild(self) -> Any:
         from sigra_workers.loops import in_thread
@@ -335,7 +346,7 @@ class _Running:
             self.organization,
             self.info.attempt,
             self.info.max_attempts,
-            _place(error),
+            told(error),
             delay,
         )
         self._finished("retry", error)
@@ -431,8 +442,16 @@ def _text(reason: object) -> str:
         return f"an object of type {type(reason).__name__}"
 
 
-def _place(error: BaseException) -> str:
-    """The kind of an exception and where it was raised; never its text, which may hold args."""
+def told(error: BaseException | None) -> str:
+    """An exception in a log: its kind and the host's line that raised it, never its text: it may hold args.
+
+    The messages of this library hold none: they are told. Hooks get the exception itself.
+    """
+    if error is None:
+        return "no exception"
+    ours = isinstance(error, SigraWorkersError) and not isinstance(error, JobFailedError)
+    text = f": {str(error).splitlines()[0]}" if ours else ""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return type(error).__name__ + where
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    where = "".join(f" at {frame.filename}:{frame.lineno}" for frame in theirs[-1:])
+    return type(error).__name__ + where + text

@@ -134,9 +134,11 @@ class EnqueueError(SigraWorkersError):
 
     def message(self) -> str:
         """How many jobs were accepted, rejected and are unknown, and what to do."""
+        cause = "" if self.__cause__ is None else f" ({type(self.__cause__).__name__})"
+        accepted, rejected, unknown = len(self.accepted), len(self.rejected), len(self.unknown)
         return (
-            f"the queue accepted {len(self.accepted)} jobs, rejected {len(self.rejected)},"
-            f" and left {len(self.unknown)} unknown\n"
+            f"of {accepted + rejected + unknown} jobs the queue accepted {accepted},"
+            f" {rejected} were not sent, {unknown} are unknown{cause}\n"
             "enqueue the rejected jobs again; unknown ones were sent, but the answer was lost: they may run"
         )
 
@@ -280,6 +282,22 @@ class InvalidResultError(SigraWorkersError, TypeError):
             f"perform of worker {self.worker!r} returned {self.found},"
             " expected Ok(...), Error(reason), Snooze(seconds) or Cancel(reason)\n"
             "the work was done, so it is not run again: end perform with one of these results"
+        )
+
+
+class InvalidScopeError(SigraWorkersError, TypeError):
+    """A scope builder made something that is no audit-only scope; neither arounds nor `perform` see it."""
+
+    def __init__(self, builder: str, found: str) -> None:
+        super().__init__(builder, found)
+        self.builder, self.found = builder, found
+
+    def message(self) -> str:
+        """The builder, the type found, and what is expected."""
+        return (
+            f"scope builder {self.builder!r} returned an object of type {self.found},"
+            " expected an AuditOnly scope, Cancel, Snooze or None\n"
+            "derive the scope of workers from AuditOnly: a request scope must not reach them"
         )
 
 

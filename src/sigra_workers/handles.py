@@ -167,18 +167,23 @@ def inspect_worker(worker: object, /) -> Implementation:
             raise InvalidWorkerError(name, f"it has no method perform(scope, args){hint}")
     if inspect.isgeneratorfunction(perform) or inspect.isasyncgenfunction(perform):
         raise InvalidWorkerError(label, "it is a generator, expected a function that returns a result")
-    signature = inspect.signature(perform)
-    try:
-        signature.bind(None, {})
-    except TypeError as error:
-        raise InvalidWorkerError(
-            f"{label}{signature}", f"it can't be called with (scope, args): {error}"
-        ) from None
+    signature = _check_call(perform, label, "(scope, args)", 2)
     if signature.return_annotation in (None, "None", type(None)):
         raise InvalidWorkerError(
             label, "it returns None, expected Ok, Error, Snooze or Cancel: end it with Ok()"
         )
     return Implementation(label, perform, inspect.iscoroutinefunction(perform))
+
+
+def _check_call(function: Callable[..., Any], label: str, expected: str, count: int) -> inspect.Signature:
+    """The signature of a function that can be called with so many arguments, or `InvalidWorkerError`."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        problem = f"it can't be called with {expected}: {error}"
+        raise InvalidWorkerError(f"{label}{signature}", problem) from None
+    return signature
 
 
 def args_type_of(perform: Callable[..., Any], label: str) -> Any:
@@ -246,6 +251,8 @@ class Around:
                 raise InvalidWorkerError(
                     label, "an around is a generator function that yields once, a pair is one of each kind"
                 )
+            if given is not None:
+                _check_call(cast("Callable[..., Any]", given), label, "(job, scope, args)", 3)
         return cls(label, sync, asynchronous)
 
     def enter(self, job: JobInfo, scope: Any, args: Any) -> AbstractContextManager[object]:

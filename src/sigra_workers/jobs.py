@@ -328,9 +328,8 @@ def check_due(options: JobOptions) -> tuple[float | None, float | None]:
         return None, None
     at = cast("object", options["schedule_at"])
     if not isinstance(at, datetime) or at.tzinfo is None:
-        raise InvalidOptionError(
-            "schedule_at", f"expected a datetime with a time zone, got {type(at).__name__}"
-        )
+        found = "one without" if isinstance(at, datetime) else type(at).__name__
+        raise InvalidOptionError("schedule_at", f"expected a datetime with a time zone, got {found}")
     if not 0 <= at.timestamp() < _MAX_TIME:
         raise InvalidOptionError("schedule_at", f"expected a time from 1970 to 9998, got {at.isoformat()}")
     return None, at.timestamp()

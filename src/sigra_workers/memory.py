@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from sigra_workers.dispatch import adispatch, dispatch
+from sigra_workers.dispatch import adispatch, dispatch, told
 from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError
 from sigra_workers.hooks import hookimpl
 from sigra_workers.jobs import Job, Payload
@@ -107,6 +107,13 @@ class MemoryAdapter:
         """What waits, soonest first."""
         with self._changed:
             return [Payload.parse(entry.text) for entry in sorted(self._heap)]
+
+    def clear(self) -> None:
+        """Forget all jobs, dead ones and results: between tests of one registry."""
+        with self._changed:
+            self._heap.clear()
+            self.dead.clear()
+            self.results.clear()
 
     def put(self, text: str, /) -> None:
         """Queue a payload as it is, due now and unchecked: for one made by hand, as in a test."""
@@ -292,11 +299,11 @@ class MemoryAdapter:
             organization = dead.payload.organization_id
         self.dead.append(DeadJob(entry.job_id, text, dead.reason, dead.traceback, self.clock()))
         _log.error(
-            "job %r of worker %r (organization %r) is dead: %s",
+            "job %s of worker %r (organization %s) is dead: %s",
             entry.job_id,
             worker,
             organization,
-            type(dead.error).__name__,
+            told(dead.error),
         )
 
 

@@ -16,7 +16,9 @@ from sigra_workers.errors import (
     DuplicateJobError,
     DuplicateWorkerError,
     EnqueueError,
+    InvalidArgsError,
     InvalidOptionError,
+    InvalidSettingsError,
     InvalidWorkerError,
     NotFoundError,
     UnknownQueueError,
@@ -109,11 +111,11 @@ class Workers(Generic[ScopeT]):
         refuse_unknown(options, WorkersOptions)
         builder: Any = AuditScopeBuilder() if scope_builder is None else scope_builder
         self.scope_builder: Final[ScopeBuilder[ScopeT]] = builder
-        if not callable(getattr(self.scope_builder, "build", None)) or isinstance(scope_builder, type):
-            raise InvalidWorkerError(str(scope_builder), "a scope builder is an object with build(args)")
+        if not callable(getattr(builder, "build", None)) or isinstance(builder, type):
+            raise InvalidWorkerError(repr(builder), "a scope builder is an object with build(args), no class")
         self.adapter_name: Final = options.get("adapter", "memory")
         self.settings: Final[Mapping[str, Any]] = dict(options.get("settings", {}))
-        self.audit: Final = options.get("audit") or Audit()
+        self.audit: Final = check_audit(options.get("audit"))
         self.cancel_on: Final = check_exceptions(options.get("cancel_on", ()))
         self.system_actor: Final[str | None] = options.get("system_actor")
         self.unknown_worker_grace: Final[float] = check_seconds(
@@ -315,7 +317,12 @@ class Workers(Generic[ScopeT]):
 
     def _batch(self, jobs: Iterator[Job[Any]]) -> list[Outgoing]:
         now = self.adapter.clock()
-        return [Outgoing(job, job.payload(now)) for job in islice(jobs, BATCH)]
+        batch = list(islice(jobs, BATCH))
+        for job in batch:
+            if not isinstance(cast("object", job), Job):
+                found = type(job).__name__
+                raise InvalidArgsError("enqueue", [f"they are a {found}, expected a Job: handle.new(args)"])
+        return [Outgoing(job, job.payload(now)) for job in batch]
 
     def _settle(
         self,
@@ -389,21 +396,22 @@ def load_workers(path: str, /) -> Workers[Any]:
 
     For operators and boot files: such a path is never read from a job.
     """
-    module, _, attribute = path.partition(":")
-    if not module or not attribute or module.startswith("."):
+    name, _, attribute = path.partition(":")
+    if not name or not attribute or name.startswith("."):
         raise NotFoundError(path, "expected module:attribute, such as app.jobs:workers")
     try:
-        found: Any = importlib.import_module(module)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not (module + ".").startswith(error.name + "."):
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise NotFoundError(
-            path, f"there is no module {error.name!r}: run it from the project's folder"
-        ) from error
+        hint = "" if "." in error.name else ": run it from the project's folder"
+        raise NotFoundError(path, f"there is no module {error.name!r}{hint}") from error
+    found: Any = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if not isinstance(cast("object", found), Workers):
-        raise NotFoundError(path, f"module {module!r} has a {type(found).__name__} there")
+        there = [key for key, value in vars(module).items() if isinstance(value, Workers)]
+        raise NotFoundError(path, f"module {name!r} has no such object, its Workers are {there}")
     workers: Workers[Any] = found
     return workers
 
@@ -422,6 +430,15 @@ def check_bytes(option: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOptionError(option, f"expected a number of bytes, got {value!r}")
     return value
+
+
+def check_audit(audit: object) -> Audit:
+    """An `Audit`, the default one for None; `InvalidSettingsError` for a bare sink."""
+    if audit is not None and not isinstance(audit, Audit):
+        raise InvalidSettingsError(
+            "Workers", f"audit is of type {type(audit).__name__}, expected Audit(sink)"
+        )
+    return audit or Audit()
 
 
 def check_exceptions(value: object) -> tuple[type[Exception], ...]:
