@@ -43,7 +43,16 @@ def test_mypy_says_what_the_readme_says(tmp_path: Path) -> None:
     )
     (tmp_path / "sample.py").write_text(request + sample)
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "sample.py", "try_it.py"],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-error-summary",
+            "sample.py",
+            "try_it.py",
+            "test_close_account.py",
+        ],
         cwd=tmp_path,
         check=False,
         capture_output=True,
@@ -51,3 +60,10 @@ def test_mypy_says_what_the_readme_says(tmp_path: Path) -> None:
     )
     errors = [line.split(": error: ")[1] for line in ran.stdout.splitlines()]
     assert errors == re.findall(r"# error: (.*)", block), ran.stdout
+
+
+def test_the_readmes_test_passes(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_close_account.py"]
+    ran = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert "1 passed" in ran.stdout, ran.stdout

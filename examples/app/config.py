@@ -4,4 +4,3 @@ import os
 
 queue = os.environ.get("APP_QUEUE", "memory")  # or "rq", "dramatiq", "arq"
 redis_url = os.environ.get("APP_REDIS_URL", "redis://127.0.0.1:6379/0")
-queue_settings = {} if queue == "memory" else {"url": redis_url}

@@ -11,7 +11,7 @@ audit = Audit()
 
 workers = Workers[AuditScope](
     adapter=config.queue,
-    settings=config.queue_settings,
+    settings={"url": config.redis_url},
     audit=audit,
     queues=["reports"],
 )

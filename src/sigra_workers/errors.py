@@ -207,7 +207,7 @@ class WorkersNotBoundError(SigraWorkersError, RuntimeError):
         """What is missing, and the command that starts the process rightly."""
         return (
             f"this {self.adapter} worker process is bound to no Workers object\n"
-            f"start it with its boot file: {self.command}, or set SIGRA_WORKERS=app.jobs:workers"
+            f"start it with its boot file: {self.command}, or set SIGRA_WORKERS=app.implementations:workers"
         )
 
 

@@ -37,7 +37,7 @@ def test_the_first_job_runs_on_rq_with_the_command_of_the_readme(tmp_path: Path,
     queue = f"lifecycle{os.getpid()}"
     for name, text in files(ROOT / "README.md").items():
         (tmp_path / name).write_text(text.replace('"lifecycle"', repr(queue)))
-    environment = {**os.environ, "APP_QUEUE": "rq", "REDIS_URL": URL, "RQ_REDIS_URL": URL}
+    environment = {**os.environ, "APP_QUEUE": "rq", "REDIS_URL": URL}
     sent = subprocess.run(
         [sys.executable, "send.py"], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )

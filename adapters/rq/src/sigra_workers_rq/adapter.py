@@ -26,6 +26,7 @@ from sigra_workers import (
     Rejected,
     Sent,
     Unknown,
+    Workers,
 )
 from sigra_workers.loops import in_thread
 from sigra_workers_rq import wire
@@ -60,6 +61,15 @@ class RqAdapter:
             _connect(settings["url"]) if self._owned else _check_connection(settings["connection"])
         )
         self._queues: dict[str, Queue] = {}
+
+    @classmethod
+    def of(cls, workers: Workers[Any]) -> "RqAdapter":
+        """The RQ adapter of `workers`; raises `InvalidSettingsError` where they use another one."""
+        adapter = workers.adapter
+        if not isinstance(adapter, cls):
+            problem = f"these workers use adapter {workers.adapter_name!r}, expected 'rq'"
+            raise InvalidSettingsError("boot", f"{problem}: is it chosen here as it is by the sender?")
+        return adapter
 
     @property
     def connection(self) -> Redis:

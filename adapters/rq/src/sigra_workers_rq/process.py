@@ -6,9 +6,11 @@ import os
 import time
 from typing import Any, Final
 
+import click
 from rq import Retry, get_current_job
 from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
+from rq.serializers import resolve_serializer
 
 from sigra_workers import (
     Again,
@@ -25,6 +27,7 @@ from sigra_workers import (
 )
 from sigra_workers import dispatch as core_dispatch
 from sigra_workers_rq import claims, wire
+from sigra_workers_rq.adapter import RqAdapter
 
 PAUSE: Final = 15
 """Seconds before a job that can't run in this process, or runs elsewhere, is looked at again."""
@@ -38,18 +41,39 @@ def boot(workers: str | Workers[Any], /) -> Workers[Any]:
     """Bind this worker process to its `Workers`, ``module:attribute`` or the object: for the boot file.
 
     Raises `NotFoundError` for a path that leads nowhere, `InvalidSettingsError` for workers of another
-    adapter.
+    adapter, and for an `rq worker` of another serializer; warns of what would leave jobs waiting.
     """
     found = load_workers(workers) if isinstance(workers, str) else workers
-    if found.adapter_name != "rq":
-        raise InvalidSettingsError("boot", f"these workers use adapter {found.adapter_name!r}, expected 'rq'")
+    RqAdapter.of(found)
     for handle in found.handles:
         if handle.implementation is None:
             _log.warning(
                 "worker %r is not implemented in this process: its jobs wait for one that does", handle.name
             )
+    _check_command(found)
     _bound[:] = [found]
     return found
+
+
+def _check_command(workers: Workers[Any]) -> None:
+    """Compare the options of the `rq worker` that reads the boot file with what the workers need."""
+    context = click.get_current_context(silent=True)
+    if context is None or "serializer" not in context.params:
+        return
+    wanted = RqAdapter.of(workers).serializer
+    found = context.params["serializer"] or "pickle"
+    if resolve_serializer(found) is not resolve_serializer(wanted):
+        problem = f"this process reads {found!r}, the workers' settings say {wanted!r}"
+        raise InvalidSettingsError("rq worker", f"{problem}: add --serializer {wanted}")
+    if context.params.get("with_scheduler") is False:
+        _log.warning(
+            "this process runs without --with-scheduler: retries and snoozes wait for one that has it"
+        )
+    queues = context.params.get("queues") or ()
+    for queue in sorted({*queues} - {*workers.queues}):
+        _log.warning("no worker is declared for queue %r, known are %s", queue, workers.queues)
+    if len(queues) > 1:
+        _log.warning("a process of several queues may lose a job when it dies: start one for each")
 
 
 def dispatch() -> object:
