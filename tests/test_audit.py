@@ -419,7 +419,7 @@ def test_an_outcome_that_does_not_exist_is_refused() -> None:
 
 
 def test_fields_that_do_not_exist_are_refused_by_name_and_never_dropped() -> None:
-    assert refused(metdata={"n": 1}, actor="ann").fields == ("actor", "metdata")
+    assert refused(metadatum={"n": 1}, actor="ann").fields == ("actor", "metadatum")
 
 
 @pytest.mark.parametrize(

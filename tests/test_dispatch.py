@@ -67,6 +67,10 @@ class UnprintableError(Exception):
     def __str__(self) -> str:
         raise ValueError("no text")
 
+    @property
+    def __notes__(self) -> NoReturn:  # what `traceback` asks for
+        raise ValueError("no notes")
+
 
 @pytest.fixture(params=MODES, ids="-".join)
 def mode(request: pytest.FixtureRequest) -> Mode:

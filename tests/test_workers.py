@@ -177,7 +177,7 @@ def test_queues_are_those_of_the_handles_and_those_named() -> None:
     assert handle.new(KEYS, queue="mail").queue == "mail"
 
 
-@pytest.mark.parametrize("queue", ["defualt", "", None, 5])
+@pytest.mark.parametrize("queue", ["other", "", None, 5])
 def test_a_queue_that_nobody_reads_is_refused_with_those_that_are_read(queue: Any) -> None:
     handle = Workers[AuditScope](queues=["mail"]).declare("a", TenantArgs)
     with pytest.raises(UnknownQueueError) as caught:

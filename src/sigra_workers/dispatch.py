@@ -402,12 +402,19 @@ class _Running:
 
 def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseException) -> Dead:
     reason = _reason(error)
-    trace = "".join(traceback.format_exception(error)) if error.__traceback__ or error.__cause__ else None
+    trace = _traceback(error) if error.__traceback__ or error.__cause__ else None
     organization = payload.organization_id
     workers.plugins.tell(
         lambda hook: hook.sigra_dead(job=info, organization_id=organization, reason=reason, exception=error)
     )
     return Dead(payload, reason, trace, error)
+
+
+def _traceback(error: BaseException) -> str | None:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # as for a reason that can't be printed
+        return None
 
 
 def _from_outside(error: BaseException) -> bool:

@@ -28,11 +28,13 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     value: T | None = None
     raised: BaseException | None = None
     token, fired = [None], list[None]()
-    over = _thread.allocate_lock()
+    begun, over = _thread.allocate_lock(), _thread.allocate_lock()
+    begun.acquire()
     over.acquire()
     thread = _thread.get_ident()
 
     def watch() -> None:
+        begun.release()
         if over.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX)) or not _take(token):
             return
         _interrupt(thread, JobInterrupted)
@@ -41,6 +43,9 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     try:
         _thread.start_new_thread(watch, ())
         try:
+            # Until a thread has begun, Python 3.11 gives it the id of the one that starts it (init_threadstate
+            # in Python/pystate.c): an interrupt of this thread would go to the watchdog.
+            begun.acquire()
             value = body()
         except BaseException as error:  # the caller decides
             raised = error

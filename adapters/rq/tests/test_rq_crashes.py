@@ -21,18 +21,19 @@ from adapters.rq.tests.support import (
     eventually,
     free_port,
     harness,
+    script,
 )
 from redis import Redis
 from rq.job import JobStatus
 from rq.queue import Queue
 from rq.worker import SimpleWorker
 
-from sigra_workers import Snooze, TenantArgs
+from sigra_workers import Snooze
 from sigra_workers_rq import process as rq_process
 from sigra_workers_rq import wire
 
 pytestmark = pytest.mark.integration
-KEYS: Final[TenantArgs] = {"organization_id": "o1", "actor_id": "ann", "impersonating_from": "admin"}
+KEYS: Final = {"organization_id": "o1", "actor_id": "ann", "impersonating_from": "admin"}
 TUNED: Final = ("--worker-ttl", "20", "--maintenance-interval", "5", "--job-monitoring-interval", "5")
 """The options that the README gives."""
 RECOVERY: Final = 65 + 5 + 10
@@ -54,7 +55,7 @@ def keys_of(run: dict[str, Any]) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_job_whose_work_horse_is_killed_runs_again_at_once(rq: Harness, kind: str) -> None:
-    sent: Any = {**KEYS, "steps": ["hold:never ok", "hold:gate error:no", "ok"], "token": "t"}
+    sent: Any = script("hold:never ok", "hold:gate error:no", "ok", **KEYS, token="t")
     ref = rq.host.handles[kind].enqueue(sent)
     worker = rq.worker()
     first = run_of(rq, ref.id, 1)
@@ -84,7 +85,7 @@ def test_a_job_whose_work_horse_is_killed_runs_again_at_once(rq: Harness, kind: 
 def test_a_job_that_kills_its_process_each_time_dies_as_crashed(
     rq: Harness, kind: str, max_attempts: int
 ) -> None:
-    ref = rq.host.handles[kind].enqueue({**KEYS, "steps": ["kill"]}, max_attempts=max_attempts)
+    ref = rq.host.handles[kind].enqueue(script("kill", **KEYS), max_attempts=max_attempts)
     worker = rq.worker()
     assert rq.wait(ref.id) == "failed"
 
@@ -98,14 +99,14 @@ def test_a_job_that_kills_its_process_each_time_dies_as_crashed(
 
 
 def test_a_crash_after_a_snooze_keeps_both_counts(rq: Harness) -> None:
-    ref = rq.host.sync.enqueue({**KEYS, "steps": ["snooze:1", "kill", "ok"]})
+    ref = rq.host.sync.enqueue(script("snooze:1", "kill", "ok", **KEYS))
     rq.worker()
     assert rq.wait(ref.id) == "finished"
     assert [(run["attempt"], run["snoozes"]) for run in rq.runs(ref.id)] == [(1, 0), (1, 1), (2, 1)]
 
 
 def test_a_requeued_job_whose_work_horse_is_killed_runs_again(rq: Harness) -> None:
-    ref = rq.host.sync.enqueue({**KEYS, "steps": ["hold:gate cancel:no", "ok"]})
+    ref = rq.host.sync.enqueue(script("hold:gate cancel:no", "ok", **KEYS))
     (rq.folder / "gate").touch()
     rq.worker()
     assert rq.wait(ref.id) == "failed"
@@ -123,8 +124,8 @@ def test_a_requeued_job_whose_work_horse_is_killed_runs_again(rq: Harness) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_that_is_asked_to_stop_ends_its_job_first(rq: Harness, kind: str) -> None:
-    ref = rq.host.handles[kind].enqueue({**KEYS, "steps": ["hold:gate ok:done"]})
-    waiting = rq.host.handles[kind].enqueue({**KEYS, "steps": ["ok"]})
+    ref = rq.host.handles[kind].enqueue(script("hold:gate ok:done", **KEYS))
+    waiting = rq.host.handles[kind].enqueue(script("ok", **KEYS))
     worker = rq.worker()
     run_of(rq, ref.id, 1)
     worker.popen.send_signal(signal.SIGTERM)
@@ -147,7 +148,8 @@ def commands_of(url: str, work: Callable[[], object]) -> list[str]:
         work()
         connection.echo("over")
         seen: list[str] = []
-        for command in monitor.listen():
+        commands: Any = monitor.listen()
+        for command in commands:
             if command["command"] == "ECHO over":
                 return seen
             if command["client_type"] != "lua":
@@ -175,7 +177,7 @@ def snooze_in_view(rq: Harness, monkeypatch: pytest.MonkeyPatch) -> tuple[list[l
     """What RQ writes for one run that snoozes."""
     monkeypatch.setattr(rq_process, "_bound", [rq.host.workers])
     rq.host.sync.implement(lambda scope, args: Snooze(60))
-    ref = rq.host.sync.enqueue({**KEYS, "steps": []}, job_id="seen")
+    ref = rq.host.sync.enqueue(script(**KEYS), job_id="seen")
     worker = SimpleWorker([rq.rq_queue()], connection=rq.connection, serializer="json")
     found = Queue.dequeue_any([rq.rq_queue()], None, connection=rq.connection, serializer="json")
     assert found is not None
@@ -233,7 +235,7 @@ class Recovery:
 
 def begin(rq: Harness, kind: str, *steps: str) -> tuple[Recovery, Process, dict[str, Any]]:
     """A job that runs, on a worker with the README's options."""
-    sent: Any = {**KEYS, "steps": [*steps], "token": "t"}
+    sent = script(*steps, **KEYS, token="t")
     ref = rq.host.handles[kind].enqueue(sent)
     worker = rq.worker(*TUNED)
     return Recovery(rq, ref.id, sent), worker, run_of(rq, ref.id, 1)
@@ -287,7 +289,7 @@ def worker_alone_killed(rq: Harness, kind: str) -> Recovery:
 
 def taken_alone(rq: Harness, kind: str) -> Recovery:
     """kill -9 of a worker that has taken the job from the queue, and nothing more yet."""
-    sent: Any = {**KEYS, "steps": ["ok:never", "ok:done"], "token": "t"}
+    sent = script("ok:never", "ok:done", **KEYS, token="t")
     found = Recovery(rq, rq.host.handles[kind].enqueue(sent).id, sent)
     queue = rq.rq_queue()
     assert Queue.lmove(rq.connection, queue.key, None) == (queue.key, found.job_id.encode())

@@ -260,7 +260,9 @@ def test_aenqueue_many_tells_what_enqueue_many_does(rq: Harness) -> None:
 # -- what RQ shows -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"schedule_in": 60}, {"job_id": "given"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"schedule_in": 60}, {"job_id": "given"}], ids=["at once", "scheduled", "given id"]
+)
 def test_the_description_shows_worker_id_and_organization_alone(rq: Harness, options: dict[str, Any]) -> None:
     given = {key: f"{rq.prefix}-{value}" if key == "job_id" else value for key, value in options.items()}
     args = script("ok", organization_id="org-9", actor_id="bob", token="s3cret")
@@ -312,7 +314,7 @@ def test_failure_ttl_is_how_long_a_dead_job_is_kept(rq: Harness) -> None:
         ({"result_ttl": "60"}, "'result_ttl' is of type str, expected int"),
         ({"failure_ttl": True}, "'failure_ttl' is of type bool, expected int"),
     ],
-    ids=str,
+    ids=["unknown", "dependencies", "int for bool", "str for int", "bool for int"],
 )
 def test_other_native_options_are_refused_before_sending(
     rq: Harness, native: dict[str, object], problem: str
@@ -340,7 +342,18 @@ def test_other_native_options_are_refused_before_sending(
         ({"connection": "redis"}, "setting 'connection' is of type str, expected redis.Redis"),
         ({"connection": Redis.from_url(URL, decode_responses=True)}, "decode_responses=False"),
     ],
-    ids=str,
+    ids=[
+        "neither",
+        "both",
+        "unknown",
+        "url of a wrong type",
+        "url without a scheme",
+        "url without a port",
+        "unknown serializer",
+        "serializer of a wrong type",
+        "connection of a wrong type",
+        "connection that decodes",
+    ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(InvalidSettingsError) as caught:

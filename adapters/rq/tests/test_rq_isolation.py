@@ -12,11 +12,12 @@ from typing import Any, Final
 import psycopg
 import pytest
 from adapters.rq.tests.support import BOOT, Harness, eventually, harness, script
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
 
 from rq_host import database, plain
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 FORKING: Final = "rq.worker.Worker"
 IN_ONE_PROCESS: Final = "rq.worker.SimpleWorker"
 PROCESSES: Final = 3
@@ -34,9 +35,9 @@ def all_end(rq: Harness, jobs: int) -> None:
 
     def ended() -> bool:
         time.sleep(0.2)  # the worker processes need the processor
-        return sum(registry.get_job_count(cleanup=False) for registry in ends) == jobs
+        return bool(sum(registry.get_job_count(cleanup=False) for registry in ends) == jobs)
 
-    eventually(ended, f"{jobs} jobs to end", seconds=100)
+    eventually(ended, f"{jobs} jobs to end", seconds=200)
 
 
 # -- the audit trail -----------------------------------------------------------------------------------
@@ -107,14 +108,14 @@ def test_every_job_completes_once(crowd: Crowd) -> None:
 
 # -- rows of a database --------------------------------------------------------------------------------
 
-SCHEMA: Final = """
+SCHEMA: Final = SQL("""
     CREATE TABLE notes (organization_id text NOT NULL, job_id text);
     ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON notes USING (organization_id = current_setting('app.organization_id', true));
-    CREATE ROLE "{role}" NOLOGIN;
-    GRANT SELECT, INSERT ON notes TO "{role}";
+    CREATE ROLE {role} NOLOGIN;
+    GRANT SELECT, INSERT ON notes TO {role};
     INSERT INTO notes SELECT 'org-' || n FROM generate_series(0, {organizations} - 1) AS n;
-"""
+""")
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +127,15 @@ def database_url() -> Iterator[str]:
     except psycopg.OperationalError as error:
         pytest.fail(f"no PostgreSQL at {POSTGRES} ({error}): run `make servers`")
     with server:
-        server.execute(f'CREATE DATABASE "{name}"')
+        server.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         try:
             url = make_conninfo(POSTGRES, dbname=name)
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(SCHEMA.format(role=name, organizations=ORGANIZATIONS))
+                connection.execute(SCHEMA.format(role=Identifier(name), organizations=ORGANIZATIONS))
             yield url
         finally:
-            server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            server.execute(f'DROP ROLE IF EXISTS "{name}"')
+            server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+            server.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(name)))
 
 
 class Readers:
@@ -143,7 +144,7 @@ class Readers:
     def __init__(self, rq: Harness, database_url: str, worker_class: str, around: str, jobs: int) -> None:
         self.rq = rq
         workers = database.make_workers({"url": rq.url}, rq.queue)
-        role = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+        role = conninfo_to_dict(database_url)["dbname"]
         as_role = make_conninfo(database_url, options=f"-c role={role}")
         environment = {"HOST_DATABASE": as_role, "HOST_AROUND": around}
         new = [

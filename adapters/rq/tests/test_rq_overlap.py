@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from adapters.rq.tests.support import Harness, eventually
+from adapters.rq.tests.support import Harness, eventually, script
 from rq.job import Job as RqJob
 from rq.queue import Queue
 from rq.worker import SimpleWorker
 
-from sigra_workers import Error, Ok, Snooze, TenantArgs
+from sigra_workers import Error, Ok, Snooze
 from sigra_workers_rq import claims, process, wire
 
 pytestmark = pytest.mark.integration
-KEYS: TenantArgs = {"organization_id": "o1", "actor_id": "ann"}
 Perform = Callable[[Any, Any], Any]
 
 
@@ -33,7 +32,7 @@ class Here:
     def enqueue(self, perform: Perform, **options: Any) -> str:
         """Send a job that does that."""
         self.rq.host.sync.implement(perform)
-        return self.rq.host.sync.enqueue({**KEYS, "steps": []}, **options).id
+        return self.rq.host.sync.enqueue(script(), **options).id
 
     def take(self) -> RqJob:
         """The next job of the queue, read from Redis now."""
@@ -62,6 +61,12 @@ def here(rq: Harness, monkeypatch: pytest.MonkeyPatch) -> Here:
     return Here(rq, SimpleWorker([rq.rq_queue()], name=name, connection=rq.connection, serializer="json"))
 
 
+def note(runs: list[int], result: object) -> object:
+    """One more run, and how it ends."""
+    runs.append(1)
+    return result
+
+
 def gone_pid() -> int:
     """The id of a process that is dead."""
     with subprocess.Popen([sys.executable, "-c", ""]) as popen:
@@ -73,7 +78,7 @@ def gone_pid() -> int:
 
 
 def test_a_second_delivery_waits_while_the_job_runs_and_is_dropped_after_it(rq: Harness) -> None:
-    ref = rq.host.sync.enqueue({**KEYS, "steps": ["hold:gate ok:once", "ok:twice"]})
+    ref = rq.host.sync.enqueue(script("hold:gate ok:once", "ok:twice"))
     workers = [rq.worker(), rq.worker()]
     eventually(lambda: rq.runs(ref.id), "the job to run")
 
@@ -101,7 +106,7 @@ def test_a_second_delivery_waits_while_the_job_runs_and_is_dropped_after_it(rq: 
 
 def test_a_copy_read_before_the_job_completed_does_not_run_it(here: Here) -> None:
     runs: list[int] = []
-    job_id = here.enqueue(lambda scope, args: runs.append(1) or Ok("once"))
+    job_id = here.enqueue(lambda scope, args: note(runs, Ok("once")))
     here.deliver_again(job_id)
     copy = here.take()
     here.run()
@@ -113,7 +118,7 @@ def test_a_copy_read_before_the_job_completed_does_not_run_it(here: Here) -> Non
 
 def test_a_copy_read_before_the_job_was_deleted_does_not_run_it(here: Here) -> None:
     runs: list[int] = []
-    job_id = here.enqueue(lambda scope, args: runs.append(1) or Ok())
+    job_id = here.enqueue(lambda scope, args: note(runs, Ok()))
     copy = here.take()
     here.rq.job(job_id).delete()
     here.run(copy)
@@ -122,7 +127,7 @@ def test_a_copy_read_before_the_job_was_deleted_does_not_run_it(here: Here) -> N
 
 def test_a_copy_read_before_the_job_failed_does_not_repeat_its_attempt(here: Here) -> None:
     runs: list[int] = []
-    job_id = here.enqueue(lambda scope, args: runs.append(1) or Error("no"), backoff=60)
+    job_id = here.enqueue(lambda scope, args: note(runs, Error("no")), backoff=60)
     here.deliver_again(job_id)
     copy = here.take()
     here.run()
@@ -134,7 +139,7 @@ def test_a_copy_read_before_the_job_failed_does_not_repeat_its_attempt(here: Her
 
 def test_a_copy_of_a_dead_job_does_not_bring_it_back(here: Here) -> None:
     runs: list[int] = []
-    job_id = here.enqueue(lambda scope, args: runs.append(1) or Error("no"), max_attempts=1)
+    job_id = here.enqueue(lambda scope, args: note(runs, Error("no")), max_attempts=1)
     here.run()
     here.deliver_again(job_id)
     here.run()
@@ -198,7 +203,7 @@ def test_a_process_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPat
     def refuse(pid: int, signal: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(claims.os, "kill", refuse)
+    monkeypatch.setattr(os, "kill", refuse)
     assert not claims._is_dead(f"{claims._host()} {gone_pid()} x")
 
 
@@ -206,7 +211,7 @@ def test_a_system_without_process_namespaces_still_names_its_host(monkeypatch: p
     def missing(path: str) -> str:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(claims.os, "readlink", missing)
+    monkeypatch.setattr(os, "readlink", missing)
     assert claims._host() == f"{socket.gethostname()}/-"
     assert claims._is_dead(f"{claims._host()} {gone_pid()} x")
 

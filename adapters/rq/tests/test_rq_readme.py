@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from adapters.rq.tests.support import URL, eventually, reach
+from redis import Redis
 
 pytestmark = pytest.mark.integration
 
@@ -60,12 +61,16 @@ def test_the_first_job_runs_on_rq_with_the_command_of_the_readme(tmp_path: Path,
 
 
 def sent_id(log: str) -> str:
-    return re.findall(r"Job OK \((\w+)\)", log)[0]
+    return str(re.findall(r"Job OK \((\w+)\)", log)[0])
+
+
+def demo_keys(connection: "Redis") -> set[str]:
+    return {key for key in map(str, connection.keys("rq:*")) if "sigra-demo" in key}
 
 
 def test_the_demo_on_rq_ends_every_job_with_its_own_ids() -> None:
     connection = reach(URL)
-    before = {key for key in connection.keys("rq:*") if b"sigra-demo" in key}
+    before = demo_keys(connection)
     ran = subprocess.run(
         [BIN / "sigra-workers", "demo", "--adapter", "rq"],
         env={**os.environ, "REDIS_URL": URL},
@@ -75,6 +80,6 @@ def test_the_demo_on_rq_ends_every_job_with_its_own_ids() -> None:
     )
     assert ran.stdout.endswith("11 events, 0 with another job's ids; 0 jobs did not end\n"), ran.stdout
     assert ran.returncode == 0
-    left = {key for key in connection.keys("rq:*") if b"sigra-demo" in key}
+    left = demo_keys(connection)
     connection.close()
     assert left == before
