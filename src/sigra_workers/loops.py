@@ -50,12 +50,17 @@ def run(coroutine: Coroutine[Any, Any, T], stopping: Callable[[], object] = bool
 
     try:
         loop.call_soon_threadsafe(start)
-        over.acquire()
+        # Never waits for good: while an interrupt is pending for a thread that waits in C, Python 3.11 stops
+        # every thread that is traced (DO_TRACING in Python/ceval.c), the loop under coverage among them.
+        while not over.acquire(timeout=0.5):
+            pass
     except BaseException:
         stopping()
         loop.call_soon_threadsafe(stop)
         while not (tasks and tasks[0].done()):
             over.acquire(timeout=0.05)
+        if not tasks[0].cancelled():
+            tasks[0].exception()  # or asyncio logs that nobody looked at it
         raise
     return tasks[0].result()
 

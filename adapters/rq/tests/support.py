@@ -239,11 +239,10 @@ class Harness:
 
     def close(self) -> None:
         """Kill all that was started here, orphans too, print the logs, and leave nothing in Redis."""
-        mark = f"HOST_DIR={self.folder}".encode()
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if mark in environ.read_bytes().split(b"\0") and int(environ.parent.name) != os.getpid():
-                    os.kill(int(environ.parent.name), signal.SIGKILL)
+        while ours := self._alive():  # again, for what was just being forked
+            for pid in ours:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.kill()
             print(f"---- {' '.join(map(str, cast('list[str]', process.popen.args)))}\n{process.log}")
@@ -252,12 +251,22 @@ class Harness:
             self._sweep()
         self.connection.close()
 
+    def _alive(self) -> list[int]:
+        """The processes that were started here, known by their environment."""
+        found: list[int] = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"HOST_DIR={self.folder}".encode() in environ.read_bytes().split(b"\0"):
+                    found.append(int(environ.parent.name))
+        return [pid for pid in found if pid != os.getpid()]
+
     def _sweep(self) -> None:
         for key in self.connection.scan_iter("rq:job:*", count=1000, _type="hash"):
             origin = cast("bytes | None", self.connection.hget(key, "origin"))
             if (origin or b"").startswith(self.prefix.encode()):
                 job_id = key.decode().removeprefix("rq:job:")
-                self.connection.delete(key, f"rq:results:{job_id}", f"sigra-workers:claim:{job_id}")
+                rest = (f"rq:results:{job_id}", f"rq:executions:{job_id}", f"sigra-workers:claim:{job_id}")
+                self.connection.delete(key, *rest)
         for key in self.connection.scan_iter(f"*{self.prefix}*", count=1000):
             self.connection.delete(key)
             self.connection.srem("rq:workers", key)

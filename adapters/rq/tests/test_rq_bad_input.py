@@ -391,7 +391,7 @@ BROKEN: Final = {
         {"SIGRA_WORKERS": "rq_host.nothing:workers"}, "there is no module 'rq_host.nothing'",
     ),
     "no such attribute": (
-        {"SIGRA_WORKERS": "rq_host.jobs:nothing"}, "module 'rq_host.jobs' has no such object, its Workers are",
+        {"SIGRA_WORKERS": "rq_host.jobs:nothing"}, "module 'rq_host.jobs' has no such object, its Workers",
     ),
     "another adapter": (
         {"SIGRA_WORKERS": "rq_host.elsewhere:workers"}, "these workers use adapter 'memory', expected 'rq'",

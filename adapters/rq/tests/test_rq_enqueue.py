@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from adapters.rq.tests.support import URL, Harness, script
+from adapters.rq.tests.support import URL, Harness, eventually, script
 from redis import Redis
 
 from rq_host.jobs import make_host
@@ -393,7 +393,7 @@ def test_what_the_adapter_opened_is_closed_and_opened_again(rq: Harness) -> None
     host.sync.enqueue(script("ok"))
     assert links() == 1
     host.workers.close()
-    assert links() == 0
+    eventually(lambda: links() == 0, "Redis to see it closed")
     host.sync.enqueue(script("ok"))
     host.workers.close()
     assert len(rq.rq_queue().job_ids) == 2

@@ -113,8 +113,8 @@ def dispatch() -> object:
             # RQ adds this to the time of day and drops the fraction: the first full second not before due.
             now = time.time()
             return _park(math.ceil(due_at) - math.floor(now) if due_at > now else 0)
-        case Dead():
-            return _die(job, outcome)
+        case dead:
+            return _die(job, dead)
 
 
 def _workers() -> Workers[Any]:
