@@ -1,6 +1,7 @@
 """One event loop a process, and threads beside a loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -44,6 +45,10 @@ def script(text: str) -> str:
 
 def test_a_coroutine_gives_its_value() -> None:
     assert run(sleeping(0)) == "slept"
+
+
+def test_a_coroutine_may_take_longer_than_one_look_at_it() -> None:
+    assert run(sleeping(0.3)) == "slept"
 
 
 def test_every_job_and_thread_has_the_same_loop() -> None:
@@ -191,6 +196,22 @@ def test_an_interrupted_caller_cancels_the_coroutine_and_waits_for_its_end() -> 
 
     interrupted(body, stopping=lambda: notes.append("stopping"))
     assert notes == ["stopping", "cancelled", "ended"]
+
+
+def test_what_an_interrupted_coroutine_raises_is_not_logged_as_overlooked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(begun: threading.Event) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise RuntimeError("s3cr3t-value")
+
+    interrupted(body)
+    run(sleeping(0))
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_an_interrupt_before_the_coroutine_begins_never_lets_it_run(monkeypatch: pytest.MonkeyPatch) -> None:

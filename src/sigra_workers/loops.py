@@ -52,7 +52,7 @@ def run(coroutine: Coroutine[Any, Any, T], stopping: Callable[[], object] = bool
         loop.call_soon_threadsafe(start)
         # Never waits for good: while an interrupt is pending for a thread that waits in C, Python 3.11 stops
         # every thread that is traced (DO_TRACING in Python/ceval.c), the loop under coverage among them.
-        while not over.acquire(timeout=0.5):
+        while not over.acquire(timeout=0.2):
             pass
     except BaseException:
         stopping()

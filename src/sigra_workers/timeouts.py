@@ -43,8 +43,8 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     try:
         _thread.start_new_thread(watch, ())
         try:
-            # Until a thread has begun, Python 3.11 gives it the id of the one that starts it (init_threadstate
-            # in Python/pystate.c): an interrupt of this thread would go to the watchdog.
+            # Until a thread has begun, Python 3.11 gives it the id of the one that starts it
+            # (init_threadstate in Python/pystate.c): an interrupt of this thread would go to the watchdog.
             begun.acquire()
             value = body()
         except BaseException as error:  # the caller decides
