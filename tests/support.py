@@ -117,6 +117,7 @@ class Host:
         self.clock = HeldClock(NOW)
         self.told = Told()
         self.sink = MemorySink()
+        self.outside: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
         self.audit = Audit(self.sink)
         self.workers: Workers[Any] = Workers(
             settings={"clock": self.clock}, audit=self.audit, plugins=[*plugins, self.told], **options
@@ -140,7 +141,7 @@ class Host:
     def deliver(self, payload: object, crashes: int = 0, worker: str | None = None) -> Outcome:
         """Dispatch one delivery as the mode says."""
         text = payload.dump() if isinstance(payload, Payload) else payload
-        delivery = Delivery(text, crashes, worker)
+        delivery = Delivery(text, crashes, worker, self.outside)
         if self.mode.way == "dispatch":
             return dispatch(self.workers, delivery)
         return asyncio.run(adispatch(self.workers, delivery))

@@ -25,7 +25,7 @@ from sigra_workers import (
 )
 from sigra_workers.loops import in_thread
 
-JOBS, ORGANIZATIONS, AT_ONCE = 300, 50, 16
+JOBS, ORGANIZATIONS, AT_ONCE = 150, 50, 16
 TENANT: ContextVar[object] = ContextVar("TENANT", default=None)
 Mixture = tuple[Host, list[Payload]]
 

@@ -130,6 +130,16 @@ def test_a_child_task_that_ends_the_process_does_not_kill_the_loop(kind: type[Ba
     assert run(loop_here()) is loop
 
 
+def test_host_code_that_stops_the_loop_stops_nothing() -> None:
+    async def stopping() -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        return "went on"
+
+    assert run(stopping()) == "went on"
+    assert run(sleeping(0)) == "slept"
+
+
 def test_a_forked_process_has_a_loop_and_threads_of_its_own() -> None:
     printed = script(
         """

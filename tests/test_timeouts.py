@@ -30,7 +30,7 @@ from sigra_workers import (
     dispatch,
     timeouts,
 )
-from sigra_workers.timeouts import JobInterrupted, run_limited
+from sigra_workers.timeouts import JobInterrupted, Limit, run_limited
 
 T = TypeVar("T")
 LIMIT = 0.05
@@ -50,24 +50,17 @@ def spin(seconds: float) -> None:
         pass
 
 
-def untraced(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What the calls return, each in a thread of its own that no coverage tool looks at.
-
-    Coverage's tracer takes a lock in Python at every call (`Collector.lock_data`): an interrupt in there,
-    likely where so many come near the limit, would leave it taken for ever.
-    """
+def threads(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What the calls return, each in a thread of its own."""
     results: list[T] = []
-
-    def work(call: Callable[[], T]) -> None:
-        sys.settrace(None)
-        results.append(call())
-
-    threads = [threading.Thread(target=work, args=(call,), daemon=True) for call in calls]
-    for thread in threads:
+    started = [
+        threading.Thread(target=lambda call=call: results.append(call()), daemon=True) for call in calls
+    ]
+    for thread in started:
         thread.start()
-    for thread in threads:
+    for thread in started:
         thread.join(30)
-    assert not any(thread.is_alive() for thread in threads), "it hangs"
+    assert not any(thread.is_alive() for thread in started), "it hangs"
     return results
 
 
@@ -159,7 +152,9 @@ def test_a_time_out_leaves_a_retry_where_attempts_are_left(mode: Mode) -> None:
 
 def test_a_time_out_may_be_in_cancel_on(mode: Mode) -> None:
     host = Host(mode).worker(after(lambda args: time.sleep(0.1), Ok()), timeout=LIMIT)
-    host.handle.cancel_on = (TimeoutError,)
+    host.handle.cancel_on = (TimeoutError,)  # what perform raises, and no time-out of ours
+    assert isinstance(host.run(), Again)
+    host.handle.cancel_on = (JobTimeoutError,)
     assert dead(host.run()).reason.startswith("cancelled: JobTimeoutError")
 
 
@@ -251,6 +246,26 @@ def test_scope_builder_and_perform_share_one_limit(mode: Mode) -> None:
     assert timed_out(host)
 
 
+def test_a_session_that_is_slow_to_open_or_close_is_not_torn(mode: Mode) -> None:
+    notes: list[str] = []
+    host = Host(mode)
+
+    @host.workers.around
+    def session(job: Any, scope: Any, args: Any) -> Generator[None]:
+        spin(LIMIT * 2)
+        notes.append("open")
+        try:
+            yield
+        finally:
+            spin(LIMIT * 2)
+            notes.append("closed")
+
+    host.worker(after(lambda args: notes.append("ran"), Ok()), timeout=LIMIT, max_attempts=1)
+    assert timed_out(host)
+    assert [note for note in notes if note != "ran"] == ["open", "closed"]
+    assert mode.kind == "async def" or "ran" not in notes
+
+
 def test_the_limit_is_off_before_the_decision(mode: Mode) -> None:
     host = Host(mode)
 
@@ -267,8 +282,7 @@ def test_the_limit_is_off_before_the_decision(mode: Mode) -> None:
 def test_a_hand_made_limit_of_zero_is_a_time_out_not_a_hang() -> None:
     host = Host().worker(after(lambda args: spin(60), Ok()), max_attempts=1)
     text = host.payload().dump().replace('"timeout":null', '"timeout":0')
-    (outcome,) = untraced([lambda: host.deliver(text)])
-    assert isinstance(dead(outcome).error, JobTimeoutError)
+    assert isinstance(dead(host.deliver(text)).error, JobTimeoutError)
 
 
 # -- the watchdog itself -------------------------------------------------------------------------------
@@ -298,6 +312,19 @@ def test_the_interrupt_passes_a_broad_except() -> None:
 
     value, error, late = run_limited(LIMIT, body)
     assert (value, type(error), late) == (None, JobInterrupted, True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_body_that_starts_threads_is_interrupted_and_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "AGAIN", 0.05)  # one may be lost in the callback of a weak reference
+
+    def body() -> None:
+        while True:
+            threading.Thread(target=int).start()
+
+    started = time.perf_counter()
+    assert [run_limited(0.003, body)[2] for _ in range(100)] == [True] * 100
+    assert time.perf_counter() - started < 10
 
 
 def test_a_limit_beyond_what_a_lock_can_wait_for_is_none() -> None:
@@ -353,7 +380,7 @@ def test_calls_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> N
             lates.append(late)
         return lates
 
-    lates = untraced([work] * (THREADS // 2))
+    lates = threads([work] * (THREADS // 2))
     assert [len(found) for found in lates] == [JOBS // 2] * (THREADS // 2)
     assert {*chain(*lates)} == {True, False}
 
@@ -386,7 +413,7 @@ def test_jobs_that_end_near_their_limit_complete_or_time_out_and_leave_their_aro
             counts["complete" if isinstance(outcome, Complete) else type(dead(outcome).error).__name__] += 1
         return counts
 
-    counts = sum(untraced([work] * THREADS), Counter[str]())
+    counts = sum(threads([work] * THREADS), Counter[str]())
     assert {*counts} == {"complete", "JobTimeoutError"}
     assert counts.total() == JOBS * THREADS
     assert inside == set()
@@ -394,17 +421,105 @@ def test_jobs_that_end_near_their_limit_complete_or_time_out_and_leave_their_aro
     assert decisions == {"complete": counts["complete"], "dead": counts["JobTimeoutError"]}
 
 
-def test_an_interrupt_that_is_just_being_sent_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken, sent = threading.Event(), threading.Event()
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog in threads that coverage sees: it hooks into those of `threading` alone."""
+
+    def start(function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        threading.Thread(target=function, args=args, daemon=True).start()
+
+    monkeypatch.setattr("_thread.start_new_thread", start)
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_swallowed_interrupt_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "AGAIN", 0.05)
+    swallowed: list[BaseException] = []
+
+    def body() -> None:
+        for _ in range(2):
+            try:
+                spin(60)
+            except BaseException as error:
+                swallowed.append(error)
+        spin(60)
+
+    value, error, late = run_limited(LIMIT, body)
+    assert [type(found) for found in (*swallowed, error)] == [JobInterrupted] * 3
+    assert (value, late) == (None, True)
+
+
+@pytest.mark.usefixtures("measured")
+def test_no_interrupt_comes_while_a_limit_is_held() -> None:
+    limit = Limit(LIMIT)
+    notes: list[str] = []
+
+    def body() -> None:
+        limit.hold()
+        spin(LIMIT * 2)
+        notes.append("held")
+        limit.resume()
+        notes.append("resumed")
+
+    value, error, late = limit.run(body)
+    assert (value, type(error), late, notes) == (None, JobInterrupted, True, ["held"])
+
+
+@pytest.mark.usefixtures("measured")
+def test_an_interrupt_comes_where_a_limit_is_resumed_in_time() -> None:
+    limit = Limit(LIMIT)
+
+    def body() -> None:
+        limit.hold()
+        limit.resume()
+        spin(60)
+
+    _, error, late = limit.run(body)
+    assert (type(error), late) == (JobInterrupted, True)
+
+
+@pytest.mark.usefixtures("measured")
+def test_clean_up_without_end_is_interrupted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "AGAIN", 0.05)
+    limit = Limit(LIMIT)
+
+    def body() -> None:
+        limit.hold()
+        spin(60)
+
+    _, error, late = limit.run(body)
+    assert (type(error), late) == (JobInterrupted, True)
+
+
+@pytest.mark.parametrize("sent_late", [False, True])
+def test_an_interrupt_that_is_just_being_sent_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, sent_late: bool
+) -> None:
+    """`sent_late` is after `resume`, which must not take the interrupt for one that is held."""
+    taken = threading.Event()
     send = timeouts._interrupt
 
     def interrupt(thread: int, exception: type[BaseException]) -> None:
         taken.set()
         time.sleep(0.05)  # meanwhile the body ends
         send(thread, exception)
-        sent.set()
 
     monkeypatch.setattr(timeouts, "_interrupt", interrupt)
-    assert run_limited(0.001, lambda: taken.wait(5)) == (None, None, True)
-    assert sent.is_set()
+    limit = Limit(0.001)
+
+    def body() -> None:
+        taken.wait(5)
+        if sent_late:
+            limit.resume()
+
+    assert limit.run(body)[2]
     following()
+
+
+@pytest.mark.usefixtures("measured")
+def test_an_interrupt_waits_for_threads_to_begin_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Thread()  # one that never begins
+    monkeypatch.setattr(threading, "enumerate", lambda: [stuck])
+    started = time.perf_counter()
+    assert run_limited(LIMIT, partial(spin, 60))[2]
+    assert LIMIT + 0.1 <= time.perf_counter() - started < 5

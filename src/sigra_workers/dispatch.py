@@ -5,6 +5,7 @@ walk the same steps; only how scope builder, arounds and `perform` are called di
 """
 
 import contextvars
+import functools
 import inspect
 import logging
 import random
@@ -25,6 +26,7 @@ from sigra_workers.errors import (
     JobTimeoutError,
     SigraWorkersError,
     UnknownWorkerError,
+    told,
 )
 from sigra_workers.handles import Around, Implementation, WorkerHandle
 from sigra_workers.hooks import Decision
@@ -32,13 +34,14 @@ from sigra_workers.jobs import CURRENT_RUN, Backoff, JobInfo, Payload, Run, Seco
 from sigra_workers.protocols import Again, Complete, Dead, Delivery, Outcome
 from sigra_workers.results import Cancel, Error, Ok, Snooze
 from sigra_workers.scopes import AuditOnly, AuditScopeBuilder
-from sigra_workers.timeouts import JobInterrupted, run_limited
+from sigra_workers.timeouts import JobInterrupted, Limit, run_limited
 from sigra_workers.workers import Workers
 
 MAX_REASON: Final = 2_000
 """Characters of a reason that are kept."""
+MAX_TRACEBACK: Final = 64_000
+"""Characters of a traceback that are kept: its end."""
 MAX_BACKOFF: Final = 86_400.0
-_PACKAGE: Final = __file__.removesuffix("dispatch.py")
 
 _log = logging.getLogger("sigra_workers")
 
@@ -91,9 +94,10 @@ def _begin(workers: Workers[Any], delivery: Delivery) -> "_Running | Outcome":
             raise InvalidPayloadError("its worker is another than the queue's own record of it says")
     except InvalidPayloadError as error:
         return Dead(None, _reason(error), None, error)
-    payload = replace(payload, attempt=payload.attempt + delivery.crashes)
+    attempt = payload.attempt + delivery.crashes
+    payload = replace(payload, attempt=min(attempt, payload.max_attempts))
     info = payload.info()
-    if payload.attempt > payload.max_attempts:
+    if attempt > payload.max_attempts:
         return _dead(workers, payload, info, JobCrashedError(delivery.crashes))
     if payload.due_at is not None and payload.due_at > now:
         return Again(payload, payload.due_at, "early")
@@ -104,13 +108,15 @@ def _begin(workers: Workers[Any], delivery: Delivery) -> "_Running | Outcome":
         handle.form.check_present(handle.name, payload.args)
     except SigraWorkersError as error:
         return _dead(workers, payload, info, error)
-    return _Running(workers, delivery.payload, payload, info, handle, handle.implementation, payload.args)
+    implementation, outside = handle.implementation, delivery.outside
+    return _Running(workers, delivery.payload, payload, info, handle, implementation, payload.args, outside)
 
 
 def _wait_for_worker(workers: Workers[Any], payload: Payload, info: JobInfo, now: float) -> Outcome:
     """A rolling deploy may know the worker soon: wait uncounted, with growing pauses, for the grace time."""
     since: Any = payload.meta.get("unknown_since")
-    since = since if isinstance(since, (int, float)) and not isinstance(since, bool) else now
+    known = isinstance(since, (int, float)) and not isinstance(since, bool)
+    since = max(0.0, min(since, now)) if known else now
     waited = now - since
     if waited >= workers.unknown_worker_grace:
         return _dead(workers, payload, info, UnknownWorkerError(payload.worker, waited))
@@ -150,6 +156,7 @@ class _Running:
     handle: WorkerHandle[Any, Any, Any]
     worker: Implementation
     args: Any
+    outside: tuple[type[BaseException], ...]
     started: float = 0.0
     organization: Any = None
     stopped: bool = False
@@ -166,7 +173,7 @@ class _Running:
         """The run on this event loop; a `def` worker and what blocks around it in a thread."""
         import asyncio
 
-        from sigra_workers.loops import in_thread
+        from sigra_workers.loops import body_in_thread
 
         self._start()
         try:
@@ -176,9 +183,9 @@ class _Running:
                 ended = await self._alimited(self._abuild())
                 if ended.error is None and not ended.timed_out:
                     scope = ended.result
-                    ended = await in_thread(self._limited, lambda: scope)
+                    ended = await body_in_thread(self._limited, lambda: scope)
             else:
-                ended = await in_thread(self._limited, self._build)
+                ended = await body_in_thread(self._limited, self._build)
         except asyncio.CancelledError as error:
             ended = _Ended(error=error, outside=True)
         return self._end(ended)
@@ -200,12 +207,17 @@ class _Running:
         return None if limit is None else max(0.001, limit - (perf_counter() - self.started))
 
     def _limited(self, build: Callable[[], Any]) -> _Ended:
+        limit = Limit(self._time_left())
+
         def body() -> Any:
             scope = self._checked(build())
-            return scope if isinstance(scope, (Cancel, Snooze)) else self._nest(scope, self.workers.arounds)
+            if isinstance(scope, (Cancel, Snooze)):
+                return scope
+            limit.hold()  # so that arounds enter whole
+            return self._nest(scope, self.workers.arounds, limit)
 
-        value, error, timed_out = run_limited(self._time_left(), body)
-        outside = error is not None and _from_outside(error)
+        value, error, timed_out = limit.run(body)
+        outside = isinstance(error, self.outside)
         return _Ended(value, error, timed_out or isinstance(error, JobInterrupted), outside)
 
     def _checked(self, scope: object) -> object:
@@ -235,14 +247,18 @@ class _Running:
 
         return run(wait())
 
-    def _nest(self, scope: Any, arounds: Sequence[Around]) -> Any:
+    def _nest(self, scope: Any, arounds: Sequence[Around], limit: Limit) -> Any:
         """`perform` inside the arounds; what one of them swallows is raised again behind it."""
         if not arounds:
-            return self.worker.perform(scope, self.args)
+            try:
+                limit.resume()
+                return self.worker.perform(scope, self.args)
+            finally:
+                limit.hold()  # and left whole
         result, error = None, None
         with arounds[0].enter(self.info, scope, self.args):
             try:
-                result = self._nest(scope, arounds[1:])
+                result = self._nest(scope, arounds[1:], limit)
             except BaseException as raised:
                 error = raised
                 raise
@@ -262,12 +278,12 @@ class _Running:
         except asyncio.CancelledError as error:
             ended.error, ended.outside = error, task.cancelling() > 0
         except BaseException as error:  # _end decides
-            ended.error, ended.outside = error, _from_outside(error)
+            ended.error, ended.outside = error, isinstance(error, self.outside)
         if self.stopped and not ended.outside:
             ended.error, ended.outside = asyncio.CancelledError(), True
         when = limit.when()
         late = when is not None and asyncio.get_running_loop().time() >= when
-        ended.timed_out = late or limit.expired()
+        ended.timed_out = late or limit.expired() or isinstance(ended.error, JobInterrupted)
         return ended
 
     async def _abody(self) -> Any:
@@ -277,14 +293,17 @@ class _Running:
         return await self._anest(scope, self.workers.arounds)
 
     async def _abuild(self) -> Any:
-        from sigra_workers.loops import in_thread
+        from sigra_workers.loops import body_in_thread
 
         builder = self.workers.scope_builder
         scope: Any
         if type(builder) is AuditScopeBuilder or inspect.iscoroutinefunction(builder.build):
             scope = builder.build(self.args)
         else:
-            scope = await in_thread(builder.build, self.args)
+            build = functools.partial(builder.build, self.args)
+            scope, error, late = await body_in_thread(run_limited, self._time_left(), build)
+            if error is not None or late:
+                raise JobInterrupted if late or error is None else error
         return await scope if inspect.isawaitable(scope) else scope
 
     async def _anest(self, scope: Any, arounds: Sequence[Around]) -> Any:
@@ -310,11 +329,12 @@ class _Running:
         if error is not None and ended.outside:
             self._finished(None, error)
             raise error
+        cancel_on = (*self.handle.cancel_on, *self.workers.cancel_on)
         cancelled = False
         if ended.timed_out:
             late = JobTimeoutError(cast("float", self.payload.timeout))
             late.__cause__ = None if isinstance(error, JobInterrupted) else error
-            error = late
+            error, cancelled = late, JobTimeoutError in cancel_on
         elif error is None:
             result: object = ended.result
             match result:
@@ -327,15 +347,15 @@ class _Running:
                 case Error():
                     error = JobFailedError(_text(ended.result.reason))
                 case Cancel():
-                    error, cancelled = JobCancelledError(_text(ended.result.reason)), True
+                    return self._die("cancel", JobCancelledError(_text(ended.result.reason)))
                 case other:
                     return self._die("dead", InvalidResultError(self.payload.worker, _kind(other)))
-        if not cancelled and isinstance(error, (*self.handle.cancel_on, *self.workers.cancel_on)):
+        else:
+            cancelled = isinstance(error, cancel_on)
+        if cancelled:
             meant = JobCancelledError(_reason(error))
             meant.__cause__ = error
-            error, cancelled = meant, True
-        if cancelled:
-            return self._die("cancel", error)
+            return self._die("cancel", meant)
         if self.payload.attempt >= self.payload.max_attempts:
             return self._die("dead", error)
         delay = self._backoff()
@@ -402,26 +422,19 @@ class _Running:
 
 def _dead(workers: Workers[Any], payload: Payload, info: JobInfo, error: BaseException) -> Dead:
     reason = _reason(error)
-    trace = _traceback(error) if error.__traceback__ or error.__cause__ else None
+    trace = _traceback(error) if error.__traceback__ or error.__cause__ else ""
     organization = payload.organization_id
     workers.plugins.tell(
         lambda hook: hook.sigra_dead(job=info, organization_id=organization, reason=reason, exception=error)
     )
-    return Dead(payload, reason, trace, error)
+    return Dead(payload, reason, trace[-MAX_TRACEBACK:] or None, error)
 
 
-def _traceback(error: BaseException) -> str | None:
+def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # as for a reason that can't be printed
-        return None
-
-
-def _from_outside(error: BaseException) -> bool:
-    """What host code doesn't raise by itself: KeyboardInterrupt, or a queue library's own interrupt."""
-    return not isinstance(error, (Exception, SystemExit, GeneratorExit, JobInterrupted)) and not type(
-        error
-    ).__module__.startswith("asyncio")
+        return ""
 
 
 def _kind(result: object) -> str:
@@ -447,18 +460,3 @@ def _text(reason: object) -> str:
         return (reason if isinstance(reason, str) else repr(reason))[:MAX_REASON]
     except Exception:  # a reason that can't be printed is no reason to lose the decision
         return f"an object of type {type(reason).__name__}"
-
-
-def told(error: BaseException | None) -> str:
-    """An exception in a log: its kind and the host's line that raised it, never its text: it may hold args.
-
-    The messages of this library hold none: they are told. Hooks get the exception itself.
-    """
-    if error is None:
-        return "no exception"
-    ours = isinstance(error, SigraWorkersError) and not isinstance(error, JobFailedError)
-    text = f": {str(error).splitlines()[0]}" if ours else ""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
-    where = "".join(f" at {frame.filename}:{frame.lineno}" for frame in theirs[-1:])
-    return type(error).__name__ + where + text

@@ -4,7 +4,9 @@ Constructors are positional and keep their facts as attributes, so each error su
 first line of a message stands alone in a log; no message ever holds a job's args.
 """
 
+import traceback
 from collections.abc import Sequence
+from typing import Final
 
 
 class SigraWorkersError(Exception):
@@ -383,3 +385,23 @@ class AuditError(SigraWorkersError, ValueError):
     def message(self) -> str:
         """The action, the fields, and what is wrong with them."""
         return f"audit event {self.action!r} was not written, {', '.join(self.fields)}: {self.problem}"
+
+
+# -- in logs ---------------------------------------------------------------------------------------------
+
+_PACKAGE: Final = __file__.removesuffix("errors.py")
+
+
+def told(error: BaseException | None) -> str:
+    """An exception in a log: its kind and the host's line that raised it, never its text: it may hold args.
+
+    The messages of this library hold none, but for those that repeat what a caller gave: they are told.
+    """
+    if error is None:
+        return "no exception"
+    ours = type(error).__module__ == __name__ and not isinstance(error, (JobFailedError, InvalidOptionError))
+    text = f": {str(error).splitlines()[0]}" if ours else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    where = "".join(f" at {frame.filename}:{frame.lineno}" for frame in theirs[-1:])
+    return type(error).__name__ + where + text

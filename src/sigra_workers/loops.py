@@ -2,10 +2,12 @@
 
 import asyncio
 import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -21,7 +23,7 @@ class _Process:
     def reset(self) -> None:
         self.lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.pool: ThreadPoolExecutor | None = None
+        self.pools: dict[str, ThreadPoolExecutor] = {}
 
 
 _process = _Process()
@@ -78,14 +80,9 @@ def process_loop() -> asyncio.AbstractEventLoop:
 def _forever(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     while True:
-        try:
+        # asyncio lets these two out of run_forever where a task ends with one; host code may stop the loop.
+        with suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
-        except (
-            SystemExit,
-            KeyboardInterrupt,
-        ):  # asyncio lets these out of run_forever: host code exits a task
-            continue
-        return
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,15 +90,24 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
     Threads can't be stopped: a caller that is cancelled meanwhile waits for the call to end first.
     """
+    return await _in_pool("calls", functools.partial(function, *args, **kwargs))
+
+
+async def body_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """`in_thread` for the bodies of jobs: apart, as they may wait for calls of their own."""
+    return await _in_pool("jobs", functools.partial(function, *args, **kwargs))
+
+
+async def _in_pool(name: str, function: Callable[[], T]) -> T:
     context = contextvars.copy_context()
 
     def call() -> T:
         try:
-            return context.run(function, *args, **kwargs)
+            return context.run(function)
         except StopIteration as error:  # asyncio's futures can't hold one: nobody would ever be woken
             raise RuntimeError("a call in a thread raised StopIteration") from error
 
-    future = asyncio.get_running_loop().run_in_executor(_threads(), call)
+    future = asyncio.get_running_loop().run_in_executor(_pool(name), call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -118,8 +124,9 @@ async def outlast(future: asyncio.Future[Any]) -> None:
             continue
 
 
-def _threads() -> ThreadPoolExecutor:
+def _pool(name: str) -> ThreadPoolExecutor:
     with _process.lock:
-        if _process.pool is None:
-            _process.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sigra-workers")
-        return _process.pool
+        if name not in _process.pools:
+            prefix = f"sigra-workers-{name}"
+            _process.pools[name] = ThreadPoolExecutor(max_workers=256, thread_name_prefix=prefix)
+        return _process.pools[name]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from sigra_workers.dispatch import adispatch, dispatch, told
-from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError
+from sigra_workers.dispatch import adispatch, dispatch
+from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError, told
 from sigra_workers.hooks import hookimpl
 from sigra_workers.jobs import Job, Payload
 from sigra_workers.protocols import (
@@ -288,8 +288,8 @@ class MemoryAdapter:
                     self._put(payload)
                     self._changed.notify_all()
                     return why
-                case Dead():
-                    self._bury(entry, outcome)
+                case dead:
+                    self._bury(entry, dead)
                     return "dead"
 
     def _bury(self, entry: _Entry, dead: Dead) -> None:

@@ -91,12 +91,14 @@ class Delivery:
     """One job as the queue delivers it.
 
     `payload` is the wire form as it came, whatever its type. `crashes` is how often a process died under
-    it since it was last sent. `worker` is the name the transport gives, where it gives one.
+    it since it was last sent. `worker` is the name the transport gives, where it gives one. `outside` are
+    the exceptions by which a queue library stops a running job: they leave no decision.
     """
 
     payload: object
     crashes: int = 0
     worker: str | None = None
+    outside: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
 
 @dataclass(frozen=True, slots=True)

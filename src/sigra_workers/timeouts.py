@@ -2,72 +2,112 @@
 
 import _thread
 import ctypes
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+AGAIN: Final = 10.0
+"""Seconds until a body that goes on is interrupted again, and that clean-up has at least."""
 
 
 class JobInterrupted(BaseException):
     """Raised inside a job whose time is up; not an `Exception`, so that a broad `except` lets it pass."""
 
 
-def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None, BaseException | None, bool]:
-    """Call `body` and return its value, what it raised, and whether its time was up first.
+class Limit:
+    """A limit, in seconds, for what one thread does; None is none.
 
-    The interrupt comes when Python next runs in this thread: a call that blocks in C ends first. Between
-    arming and disarming this thread takes no lock, as the interrupt may come anywhere; who may act is
-    decided by the atomic pop of a one-element list.
+    The interrupt comes when Python next runs in that thread: a call that blocks in C ends first. One that is
+    swallowed, by host code or by Python in a destructor, is followed by another. The thread takes no lock
+    while it is watched, as an interrupt may come anywhere: who acts in a round of the watchdog is decided by
+    one atomic `setdefault`, which may be repeated.
     """
-    if seconds is None:
-        try:
-            return body(), None, False
-        except BaseException as error:  # the caller decides
-            return None, error, False
-    value: T | None = None
-    raised: BaseException | None = None
-    token, fired = [None], list[None]()
-    begun, over = _thread.allocate_lock(), _thread.allocate_lock()
-    begun.acquire()
-    over.acquire()
-    thread = _thread.get_ident()
 
-    def watch() -> None:
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._state: dict[Any, Any] = {"round": 0}
+        self._ends = 0.0
+
+    def run(self, body: Callable[[], T]) -> tuple[T | None, BaseException | None, bool]:
+        """Call `body`; its value, what it raised, and whether its time was up first."""
+        value: T | None = None
+        raised: BaseException | None = None
+        if self._seconds is None:
+            try:
+                return body(), None, False
+            except BaseException as error:  # the caller decides
+                return None, error, False
+        self._ends = time.perf_counter() + self._seconds
+        begun, over = _thread.allocate_lock(), _thread.allocate_lock()
+        begun.acquire()
+        over.acquire()
+        try:
+            _thread.start_new_thread(self._watch, (_thread.get_ident(), self._seconds, begun, over))
+            try:
+                begun.acquire()  # for the reason that _outwait_starts gives
+                value = body()
+            except BaseException as error:  # the caller decides
+                raised = error
+        except JobInterrupted:
+            pass
+        while True:
+            try:
+                self.hold()
+                break
+            except JobInterrupted:
+                continue
+        over.release()
+        late = "sent" in self._state or time.perf_counter() >= self._ends
+        return (None if late else value), raised, late
+
+    def hold(self) -> None:
+        """No interrupt for 10 s beyond the limit; one that was sent lands in here. For set-up and clean-up."""
+        state = self._state
+        while state.setdefault(claimed := state["round"], "held") != "held" or state["round"] != claimed:
+            time.sleep(0.0005)  # it is just being sent
+        if "sent" in state:
+            for _ in range(3):
+                time.sleep(0)
+
+    def resume(self) -> None:
+        """Interrupts are let in again; where the time is up by now, at once."""
+        if self._seconds is not None:
+            claimed = self._state["round"]
+            if self._state.get(claimed) == "held":  # and not "sent": hold() is to wait for that
+                self._state.pop(claimed, None)
+            if time.perf_counter() >= self._ends:
+                raise JobInterrupted
+
+    def _watch(self, thread: int, seconds: float, begun: _thread.LockType, over: _thread.LockType) -> None:
         begun.release()
-        if over.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX)) or not _take(token):
+        state, wait = self._state, min(seconds, _thread.TIMEOUT_MAX)
+        while not over.acquire(timeout=wait):
+            if state.setdefault(state["round"], "sent") == "sent":
+                _outwait_starts()
+                _interrupt(thread, JobInterrupted)
+                state["sent"] = True
+            state["round"] += 1
+            wait = AGAIN
+
+
+def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None, BaseException | None, bool]:
+    """Call `body` under a `Limit`."""
+    return Limit(seconds).run(body)
+
+
+def _outwait_starts() -> None:
+    """Wait until no thread is just being started, for at most about 0.1 s.
+
+    Until a thread has begun, Python 3.11 gives it the id of the one that starts it (init_threadstate in
+    Python/pystate.c): the interrupt of a job in `Thread.start` would kill the new thread, and the job would
+    wait for it for ever.
+    """
+    for _ in range(200):
+        if all(thread.ident is not None for thread in threading.enumerate()):
             return
-        _interrupt(thread, JobInterrupted)
-        fired.append(None)
-
-    try:
-        _thread.start_new_thread(watch, ())
-        try:
-            # Until a thread has begun, Python 3.11 gives it the id of the one that starts it
-            # (init_threadstate in Python/pystate.c): an interrupt of this thread would go to the watchdog.
-            begun.acquire()
-            value = body()
-        except BaseException as error:  # the caller decides
-            raised = error
-        if _take(token):
-            over.release()
-            return value, raised, False
-        # The interrupt was sent, or is just being sent: be sure that it has landed before going on.
-        while not fired:
-            time.sleep(0.0005)
-        for _ in range(3):
-            time.sleep(0)
-    except JobInterrupted:
-        pass
-    return None, raised, True
-
-
-def _take(token: list[None]) -> bool:
-    try:
-        token.pop()
-    except IndexError:
-        return False
-    return True
+        time.sleep(0.0005)
 
 
 def _interrupt(thread: int, exception: type[BaseException]) -> None:

@@ -92,7 +92,7 @@ def test_a_job_that_kills_its_process_each_time_dies_as_crashed(
     assert [run["attempt"] for run in rq.runs(ref.id)] == [*range(1, max_attempts + 1)]
     assert f"job {ref.id!r} of worker 'steps.{kind}' (organization 'o1') is dead: crashed" in rq.error(ref.id)
     assert rq.payload(ref.id).meta["dead"].startswith("crashed")
-    assert (rq.job(ref.id).retries_left, rq.payload(ref.id).attempt) == (0, max_attempts + 1)
+    assert (rq.job(ref.id).retries_left, rq.payload(ref.id).attempt) == (0, max_attempts)
     assert [result.type.name for result in rq.results(ref.id)] == ["FAILED"]
     assert rq.places(ref.id) == {"failed"}
     assert worker.alive
