@@ -1,8 +1,9 @@
 """Handles: declaring, implementing and registering workers; and what is refused at once."""
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from typing import Any, NotRequired, cast
+from typing import Annotated, Any, Generic, NotRequired, TypeVar, cast
 
 import pytest
 from tests import future_host
@@ -26,6 +27,7 @@ from sigra_workers import (
     WorkerHandle,
     Workers,
 )
+from sigra_workers.args import ArgsForm
 from sigra_workers.handles import Around
 from sigra_workers.memory import MemoryAdapter
 
@@ -534,3 +536,51 @@ def test_a_pair_may_be_given_the_other_way_round() -> None:
     pair = Around.of(aaround, around)
     assert pair.sync is not None
     assert pair.asynchronous is not None
+
+
+class AsyncCallable:
+    async def __call__(self, scope: Any, args: Any) -> Any: ...
+
+
+class HasAsyncCallable:
+    perform = AsyncCallable()
+
+
+def wrapping(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(scope: Any, args: Any) -> Any:
+        return function(scope, args)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("worker", [HasAsyncCallable(), wrapping(AsyncCallable().__call__)])
+def test_an_async_function_hidden_in_a_plain_one_is_refused(worker: Any) -> None:
+    with pytest.raises(InvalidWorkerError, match="`def` around an `async def`"):
+        Workers[AuditScope]().register(worker, name="hidden")
+
+
+ItemT = TypeVar("ItemT")
+
+
+class BatchArgs(OrganizationArgs, Generic[ItemT]):
+    items: list[ItemT]
+
+
+def annotated(scope: Any, args: Annotated[OrganizationArgs, "a note"]) -> Any: ...
+def generic(scope: Any, args: BatchArgs[int]) -> Any: ...
+def optional(scope: Any, args: OrganizationArgs | None) -> Any: ...
+
+
+@pytest.mark.parametrize(("perform", "args_type"), [(annotated, OrganizationArgs), (generic, BatchArgs)])
+def test_an_annotated_or_generic_args_type_is_checked_at_new(perform: Any, args_type: Any) -> None:
+    handle = Workers[AuditScope]().worker(name="typed")(perform)
+    assert handle.form == ArgsForm.of(args_type)
+    no_organization: Any = {"organization_id": None, "actor_id": None, "items": []}
+    with pytest.raises(InvalidArgsError, match="'organization_id' is None"):
+        handle.new(no_organization)
+
+
+def test_args_that_may_be_something_else_than_args_are_refused() -> None:
+    with pytest.raises(InvalidWorkerError, match=r"workers.declare\(name, ArgsType\)"):
+        Workers[AuditScope]().worker(name="typed")(optional)

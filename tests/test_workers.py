@@ -522,3 +522,23 @@ def test_what_is_no_job_is_refused_before_anything_is_sent() -> None:
     no_job: Any = {"organization_id": None, "actor_id": None}
     with pytest.raises(InvalidArgsError, match=r"expected a Job: handle.new\(args\)"):
         Workers().enqueue(no_job)
+
+
+def test_one_job_twice_in_bulk_is_refused_before_anything_is_sent() -> None:
+    workers = Workers[AuditScope]()
+    job = workers.declare("accounts.close", TenantArgs).new(KEYS)
+    with pytest.raises(InvalidOptionError, match="is there twice"):
+        workers.enqueue_many([job, job])
+    assert MemoryAdapter.of(workers).payloads == []
+
+
+def test_a_job_for_a_queue_of_another_application_is_refused() -> None:
+    job = Workers[AuditScope]().declare("accounts.close", TenantArgs, queue="theirs").new(KEYS)
+    with pytest.raises(UnknownQueueError, match="'theirs'"):
+        Workers[AuditScope]().enqueue(job)
+
+
+def test_an_unknown_way_with_duplicates_is_refused() -> None:
+    wrong: Any = "ignore"
+    with pytest.raises(InvalidOptionError, match="expected 'raise' or 'skip'"):
+        Workers[AuditScope]().enqueue_many([], on_duplicate=wrong)

@@ -8,7 +8,7 @@ import pluggy
 
 from sigra_workers import hooks
 from sigra_workers.args import Id
-from sigra_workers.errors import AdapterNotFoundError, InvalidSettingsError
+from sigra_workers.errors import AdapterNotFoundError, InvalidSettingsError, told
 from sigra_workers.hooks import Decision
 from sigra_workers.jobs import JobInfo, JobRef
 from sigra_workers.protocols import Adapter
@@ -88,5 +88,5 @@ class Plugins:
         for manager in self._managers:
             try:
                 call(cast("Lifecycle", manager.hook))
-            except Exception as error:  # hooks observe
-                _log.error("a lifecycle hook raised %s", type(error).__name__, exc_info=error)
+            except (Exception, SystemExit, GeneratorExit) as error:  # hooks observe
+                _log.error("a lifecycle hook raised %s", told(error))

@@ -199,6 +199,7 @@ class ArgsForm:
     @classmethod
     def of(cls, args_type: Any) -> "ArgsForm":
         """Read a TypedDict; raises `TypeError` for another class or one without the tenant keys."""
+        args_type = get_origin(args_type) or args_type  # a generic one, of some type
         if not is_typeddict(args_type):
             raise TypeError(f"{args_type!r} is not a TypedDict")
         # A module with `from __future__ import annotations` hides NotRequired[...] in strings, so its
@@ -246,8 +247,8 @@ def _admits_none(hint: Any) -> bool:
     text = getattr(hint, "__forward_arg__", None)
     if text is not None:
         return re.search(r"\b(None|Optional|Any|object)\b", text) is not None
-    while get_origin(hint) in (ReadOnly, NotRequired, Required, Annotated):
-        hint = get_args(hint)[0]
+    while get_origin(hint) in (ReadOnly, NotRequired, Required, Annotated) or hasattr(hint, "__value__"):
+        hint = hint.__value__ if hasattr(hint, "__value__") else get_args(hint)[0]
     return hint in (Any, object, None, NoneType) or NoneType in get_args(hint)
 
 

@@ -163,7 +163,7 @@ class Audit:
         """`log` that never raises: what is not written goes to the `audit_failed` hook and the log."""
         try:
             self._sink.write(self._event(action, scope, fields))
-        except Exception as error:  # that is the promise
+        except (Exception, SystemExit, GeneratorExit) as error:  # that is the promise
             self._failed(action, error)
 
     async def alog(self, action: str, scope: object, /, **fields: Unpack[AuditFields]) -> AuditEvent:
@@ -176,7 +176,7 @@ class Audit:
         """Async twin of `log_safe`."""
         try:
             await self._awrite(self._event(action, scope, fields))
-        except Exception as error:  # that is the promise
+        except (Exception, SystemExit, GeneratorExit) as error:  # that is the promise
             self._failed(action, error)
 
     async def _awrite(self, event: AuditEvent) -> None:
@@ -188,7 +188,7 @@ class Audit:
 
         await in_thread(self._sink.write, event)
 
-    def _failed(self, action: object, error: Exception) -> None:
+    def _failed(self, action: object, error: BaseException) -> None:
         name = _name(action)
         ours = error if isinstance(error, AuditError) else AuditError(name, ["sink"], type(error).__name__)
         fields, why = ours.fields, ours.problem
@@ -196,7 +196,7 @@ class Audit:
         for listener in self._listeners:
             try:
                 listener(name, fields, error)
-            except Exception as broken:  # a listener changes nothing
+            except (Exception, SystemExit, GeneratorExit) as broken:  # a listener changes nothing
                 _log.error("a listener to failed audit events raised %s", type(broken).__name__)
 
     def _event(self, action: str, scope: object, given: AuditFields) -> AuditEvent:
@@ -264,7 +264,9 @@ class Audit:
     def _is_forbidden(self, key: str) -> bool:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
         name = re.sub(r"[^a-z0-9]+", "_", name.lower())
-        return any(f"_{bad}_" in f"_{name}_" for bad in self._forbidden)
+        return any(
+            f"_{bad}_" in f"_{name}_" or re.search(rf"_{bad}s?\d*$", f"_{name}") for bad in self._forbidden
+        )
 
 
 def _check_sink(sink: AuditSink) -> AuditSink:

@@ -400,7 +400,7 @@ def told(error: BaseException | None) -> str:
     if error is None:
         return "no exception"
     ours = type(error).__module__ == __name__ and not isinstance(error, (JobFailedError, InvalidOptionError))
-    text = f": {str(error).splitlines()[0]}" if ours else ""
+    text = "".join(f": {line}" for line in str(error).splitlines()[:1]) if ours else ""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
     where = "".join(f" at {frame.filename}:{frame.lineno}" for frame in theirs[-1:])

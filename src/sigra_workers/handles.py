@@ -14,7 +14,19 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, ForwardRef, Generic, Protocol, TypeAlias, cast, overload
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    ForwardRef,
+    Generic,
+    Protocol,
+    TypeAlias,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from typing_extensions import ReadOnly, TypedDict, TypeVar, Unpack, evaluate_forward_ref, is_typeddict
 
@@ -168,6 +180,9 @@ def inspect_worker(worker: object, /) -> Implementation:
     if inspect.isgeneratorfunction(perform) or inspect.isasyncgenfunction(perform):
         raise InvalidWorkerError(label, "it is a generator, expected a function that returns a result")
     signature = _check_call(perform, label, "(scope, args)", 2)
+    called: Any = type(perform).__call__ if not inspect.isroutine(perform) else inspect.unwrap(perform)
+    if inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(perform):
+        raise InvalidWorkerError(label, "it is a `def` around an `async def`: make it `async def` itself")
     if signature.return_annotation in (None, "None", type(None)):
         raise InvalidWorkerError(
             label, "it returns None, expected Ok, Error, Snooze or Cancel: end it with Ok()"
@@ -195,7 +210,13 @@ def args_type_of(perform: Callable[..., Any], label: str) -> Any:
         except Exception as error:
             problem = f"the annotation {hint!r} of its args can't be resolved, name them: workers.declare"
             raise InvalidWorkerError(label, f"{problem}(name, ArgsType)") from error
-    return hint if is_typeddict(hint) else TenantArgs
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    parts = () if is_typeddict(get_origin(hint)) else get_args(hint)
+    if any(is_typeddict(get_origin(part) or part) for part in parts):
+        problem = f"the annotation {hint!r} of its args is more than one TypedDict, name it: workers.declare"
+        raise InvalidWorkerError(label, f"{problem}(name, ArgsType)")
+    return hint if is_typeddict(get_origin(hint) or hint) else TenantArgs
 
 
 def check_form(label: str, args_type: Any) -> ArgsForm:

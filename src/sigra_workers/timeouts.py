@@ -63,7 +63,7 @@ class Limit:
         return (None if late else value), raised, late
 
     def hold(self) -> None:
-        """No interrupt for 10 s beyond the limit; one that was sent lands in here. For set-up and clean-up."""
+        """No interrupt for 10 s beyond the limit, as for clean-up; one that was sent lands in here."""
         state = self._state
         while state.setdefault(claimed := state["round"], "held") != "held" or state["round"] != claimed:
             time.sleep(0.0005)  # it is just being sent

@@ -300,7 +300,7 @@ class Workers(Generic[ScopeT]):
         unknown; `DuplicateJobError` for an id that exists, unless ``on_duplicate="skip"``.
         """
         refs: list[JobRef] = []
-        rest = iter([*jobs])  # an iterable that raises does so before anything is sent
+        rest = iter(self._checked(jobs, on_duplicate))
         while batch := self._batch(rest):
             self._settle(batch, self.adapter.send(batch), refs, rest, on_duplicate)
         return refs
@@ -310,19 +310,31 @@ class Workers(Generic[ScopeT]):
     ) -> list[JobRef]:
         """Async twin of `enqueue_many`."""
         refs: list[JobRef] = []
-        rest = iter([*jobs])  # an iterable that raises does so before anything is sent
+        rest = iter(self._checked(jobs, on_duplicate))
         while batch := self._batch(rest):
             self._settle(batch, await self.adapter.asend(batch), refs, rest, on_duplicate)
         return refs
 
     def _batch(self, jobs: Iterator[Job[Any]]) -> list[Outgoing]:
         now = self.adapter.clock()
-        batch = list(islice(jobs, BATCH))
-        for job in batch:
+        return [Outgoing(job, job.payload(now)) for job in islice(jobs, BATCH)]
+
+    def _checked(self, jobs: Iterable[Job[Any]], on_duplicate: OnDuplicate) -> list[Job[Any]]:
+        """What can be refused before anything is sent; an iterable that raises does so here as well."""
+        if on_duplicate not in ("raise", "skip"):
+            raise InvalidOptionError("on_duplicate", "expected 'raise' or 'skip'")
+        found = [*jobs]
+        ids: set[str] = set()
+        for job in found:
             if not isinstance(cast("object", job), Job):
-                found = type(job).__name__
-                raise InvalidArgsError("enqueue", [f"they are a {found}, expected a Job: handle.new(args)"])
-        return [Outgoing(job, job.payload(now)) for job in batch]
+                kind = type(job).__name__
+                raise InvalidArgsError("enqueue", [f"they are a {kind}, expected a Job: handle.new(args)"])
+            if job.queue not in self._queues:
+                raise UnknownQueueError(job.queue, self.queues)
+            if job.id in ids and not job.given_id:
+                raise InvalidOptionError("job_id", f"{job.id!r} is there twice, expected each job once")
+            ids.add(job.id)
+        return found
 
     def _settle(
         self,

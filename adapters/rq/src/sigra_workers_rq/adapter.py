@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry as RedisRetry
@@ -34,6 +34,7 @@ from sigra_workers_rq import wire
 SERIALIZERS: Final = ("json", "pickle")
 ROUND_TRIP: Final = 5.0
 """Seconds that one round trip to Redis may take, for a connection that the adapter makes."""
+MAX_TTL: Final = 10 * 366 * 86_400
 _NATIVE: Final[dict[str, type]] = {"at_front": bool, "result_ttl": int, "failure_ttl": int}
 
 
@@ -93,6 +94,10 @@ class RqAdapter:
             if type(value) is not kind:
                 found = type(value).__name__
                 raise InvalidOptionError("native", f"{name!r} is of type {found}, expected {kind.__name__}")
+            if kind is int and not -1 <= cast("int", value) <= MAX_TTL:
+                raise InvalidOptionError(
+                    "native", f"{name!r} is out of range, expected -1 to {MAX_TTL} seconds"
+                )
 
     def send(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
         """One transaction for all jobs but those with an id of the host, which are checked one by one."""
@@ -100,10 +105,18 @@ class RqAdapter:
             self._reach()
         except (RedisError, OSError) as error:
             return [Rejected(error) for _ in jobs]
-        checked = {index: self._send_unique(sent) for index, sent in enumerate(jobs) if sent.job.given_id}
+        answers: dict[int, Receipt] = {}
+        lost: Exception | None = None
+        for index, sent in enumerate(jobs):
+            if sent.job.given_id:
+                answers[index] = self._send_unique(sent) if lost is None else Rejected(lost)
+                if isinstance(answers[index], Unknown):  # one wait is enough
+                    lost = cast("Unknown", answers[index]).cause
         rest = [sent for sent in jobs if not sent.job.given_id]
-        answer = self._send_all(rest) if rest else Sent()
-        return [checked.get(index, answer) for index in range(len(jobs))]
+        answer: Receipt = Sent()
+        if rest:
+            answer = self._send_all(rest) if lost is None else Rejected(lost)
+        return [answers.get(index, answer) for index in range(len(jobs))]
 
     async def asend(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
         """`send` in a thread of our own."""
@@ -128,16 +141,19 @@ class RqAdapter:
     def _send_all(self, jobs: Sequence[Outgoing]) -> Receipt:
         by_queue: dict[str, list[Outgoing]] = {}
         with self._connection.pipeline() as pipeline:
-            for sent in jobs:
-                if sent.payload.due_at is None:
-                    by_queue.setdefault(sent.payload.queue, []).append(sent)
-                else:
-                    self.queue(sent.payload.queue).schedule_job(
-                        self._scheduled(sent), due(sent.payload), pipeline=pipeline
-                    )
-            for name, group in by_queue.items():
-                data = [Queue.prepare_data(**_data(sent)) for sent in group]
-                self.queue(name).enqueue_many(data, pipeline=pipeline)
+            try:
+                for sent in jobs:
+                    if sent.payload.due_at is None:
+                        by_queue.setdefault(sent.payload.queue, []).append(sent)
+                    else:
+                        self.queue(sent.payload.queue).schedule_job(
+                            self._scheduled(sent), due(sent.payload), pipeline=pipeline
+                        )
+                for name, group in by_queue.items():
+                    data = [Queue.prepare_data(**_data(sent)) for sent in group]
+                    self.queue(name).enqueue_many(data, pipeline=pipeline)
+            except Exception as error:  # what RQ refuses; nothing was sent yet
+                return Rejected(error)
             return _answer(pipeline.execute)
 
     def _send_unique(self, sent: Outgoing) -> Receipt:
@@ -202,12 +218,15 @@ def _connect(url: object) -> Redis:
         raise _invalid(f"setting 'url' is of type {type(url).__name__}, expected str")
     try:
         # No silent second sending: whether a lost answer means a lost job is for the caller to decide.
-        return Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=50,
+            timeout=ROUND_TRIP,  # for a connection, when all are busy
             socket_timeout=ROUND_TRIP,
             socket_connect_timeout=ROUND_TRIP,
             retry=RedisRetry(NoBackoff(), 0),
         )
+        return Redis.from_pool(pool)
     except ValueError as error:
         raise _invalid("setting 'url' is no Redis URL, such as redis://localhost:6379/0") from error
 

@@ -76,8 +76,11 @@ def _check_command(workers: Workers[Any]) -> None:
         _log.warning("a process of several queues may lose a job when it dies: start one for each")
 
 
-def dispatch() -> object:
-    """What RQ calls for each job: brings it to the core, and carries the decision out."""
+def dispatch(*_args: object, **_kwargs: object) -> object:
+    """What RQ calls for each job: brings it to the core, and carries the decision out.
+
+    Arguments, in a job made by hand, are not looked at: the payload is in the job's meta.
+    """
     job = get_current_job()
     if job is None:
         raise RuntimeError("sigra_workers_rq.dispatch is for RQ's worker processes to call")
@@ -90,7 +93,7 @@ def dispatch() -> object:
     with claims.claim(job.connection, job.id) as end.token:
         if end.token is None:
             _log.warning("job %s is still running in another process: it waits", job.id)
-            job.retries_left = None  # so that it is not written: it is the other run's
+            end.yield_to_the_other_run()
             return _park(PAUSE)
         try:
             # RQ read it before the claim: another run may have ended since.
@@ -98,7 +101,7 @@ def dispatch() -> object:
         except NoSuchJobError:
             _log.warning("job %s was deleted: this copy of it is dropped", job.id)
             return None
-        if job.retries_left == wire.SETTLED:
+        if wire.is_settled(job):
             _log.warning("job %s completed already: this copy of it is dropped", job.id)
             return job.return_value(refresh=True)
         text = wire.text(job)
@@ -144,10 +147,18 @@ class _End:
         self._write = job.set_status
         job.set_status = self._set_status  # type: ignore[method-assign]
 
+    def yield_to_the_other_run(self) -> None:
+        """Write nothing of the job: its fields are the other run's."""
+        self._job.set_status = self._job.save = _nothing  # type: ignore[method-assign]
+
     def _set_status(self, status: Any, pipeline: Any = None) -> None:
         self._write(status, pipeline=self._job.connection.pipeline() if pipeline is None else pipeline)
         if pipeline is not None and self.token is not None:
             claims.release(pipeline, self._job.id, self.token)
+
+
+def _nothing(*_args: object, **_kwargs: object) -> None:
+    pass
 
 
 def _reopened(job: RqJob, text: object) -> Again | Dead | None:

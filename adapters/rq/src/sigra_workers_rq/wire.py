@@ -15,8 +15,12 @@ FUNCTION: Final = "sigra_workers_rq.dispatch"
 META_KEY: Final = "sigra"
 TIMEOUT_MARGIN: Final = 30
 """Seconds from the job's own time-out to RQ's, which only backs it up."""
-SETTLED: Final = -1
-"""retries_left of a job that completed: written in one transaction with its end, it marks later copies."""
+SETTLED: Final = 1_000_000_000
+"""retries_left of a job that completed: written in one transaction with its end, it marks later copies.
+
+Where that transaction fails RQ takes the run for a failure, and with attempts left has it run again: that
+copy is then dropped.
+"""
 
 
 def budget(payload: Payload) -> int:
@@ -52,3 +56,8 @@ def text(job: "Job") -> object:
 def meta(payload: Payload) -> dict[str, Any]:
     """The meta of a job in RQ."""
     return {META_KEY: payload.dump()}
+
+
+def is_settled(job: "Job") -> bool:
+    """Whether the job completed before; RQ may have taken a few off the mark since."""
+    return job.retries_left is not None and job.retries_left > SETTLED // 2
