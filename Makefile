@@ -12,7 +12,8 @@ EDITABLE      := -e . $(ADAPTERS:%=-e adapters/%)
 METADATA      := pyproject.toml $(ADAPTERS:%=adapters/%/pyproject.toml)
 OTHER_PYTHONS := 3.12 3.13 3.14
 TYPING        := $(wildcard tests/typing/*.py)
-PORTABLE      := -m "not typing and not wheels and not slow"
+# What runs on each further Python, and on the wheels: the core, and the decision table on a real rq worker.
+PORTABLE      := tests adapters/rq/tests/test_rq_decisions.py -m "not typing and not wheels and not slow"
 
 # What an adapter's demo talks to, from tools/servers.
 SERVERS_rq    := redis

@@ -210,3 +210,7 @@ def test_no_error_about_a_payload_holds_what_is_in_it(text: object) -> None:
     with pytest.raises(InvalidPayloadError) as caught:
         Payload.parse(text)
     assert SECRET not in f"{caught.value!r}{caught.value}"
+
+
+def test_a_job_that_died_without_an_exception_is_told_in_logs_too() -> None:
+    assert errors.told(None) == "no exception"

@@ -582,5 +582,6 @@ def test_an_annotated_or_generic_args_type_is_checked_at_new(perform: Any, args_
 
 
 def test_args_that_may_be_something_else_than_args_are_refused() -> None:
+    perform: Any = optional
     with pytest.raises(InvalidWorkerError, match=r"workers.declare\(name, ArgsType\)"):
-        Workers[AuditScope]().worker(name="typed")(optional)
+        Workers[AuditScope]().worker(name="typed")(perform)

@@ -56,7 +56,7 @@ def host_of_many(kind: Kind, builder: Kind | None) -> Mixture:
     def log(action: str, scope: Any, args: Any) -> None:
         job = current_job()
         assert job is not None
-        seen = {"tenant": TENANT.get(), "organization": args["organization_id"], "job": job.id}
+        seen: Any = {"tenant": TENANT.get(), "organization": args["organization_id"], "job": job.id}
         host.audit.log(action, scope, metadata=seen)
 
     def perform(scope: Any, args: Any) -> Ok[object]:

@@ -358,6 +358,9 @@ def following() -> None:
     spin(0.0002)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # one may land in a GC callback
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("how", ["spins", "sleeps", "swallows"])
 def test_calls_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> None:
@@ -370,21 +373,24 @@ def test_calls_that_end_near_their_limit_never_leak_the_interrupt(how: str) -> N
         return "done"
 
     def work() -> list[bool]:
-        lates: list[bool] = []
+        endings: list[bool] = []
         for _ in range(JOBS // 2):
             limit = random.uniform(0.002, 0.008)
             value, error, late = run_limited(limit, partial(body, near(limit)))
             following()
             assert value == (None if late else "done")
             assert isinstance(error, JobInterrupted if late and error else NoneType)
-            lates.append(late)
-        return lates
+            endings.append(late)
+        return endings
 
-    lates = threads([work] * (THREADS // 2))
-    assert [len(found) for found in lates] == [JOBS // 2] * (THREADS // 2)
-    assert {*chain(*lates)} == {True, False}
+    endings = threads([work] * (THREADS // 2))
+    assert [len(found) for found in endings] == [JOBS // 2] * (THREADS // 2)
+    assert {*chain(*endings)} == {True, False}
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # one may land in a GC callback
 @pytest.mark.usefixtures("switching_often")
 def test_jobs_that_end_near_their_limit_complete_or_time_out_and_leave_their_arounds() -> None:
     host = Host()
