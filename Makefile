@@ -12,8 +12,9 @@ EDITABLE      := -e . $(ADAPTERS:%=-e adapters/%)
 METADATA      := pyproject.toml $(ADAPTERS:%=adapters/%/pyproject.toml)
 OTHER_PYTHONS := 3.12 3.13 3.14
 TYPING        := $(wildcard tests/typing/*.py)
-# What runs on each further Python, and on the wheels: the core, and the decision table on a real rq worker.
-PORTABLE      := tests adapters/rq/tests/test_rq_decisions.py -m "not typing and not wheels and not slow"
+# What runs on each further Python, and on the installed wheels.
+PORTABLE      := tests -m "not typing and not wheels and not slow"
+INSTALLED     := tests/test_dispatch.py tests/test_memory.py adapters/rq/tests/test_rq_decisions.py
 
 # What an adapter's demo talks to, from tools/servers.
 SERVERS_rq    := redis
@@ -71,7 +72,7 @@ wheels: $(VENV)/.dev servers ## Build the distributions; run the tests on them, 
 	tools/venv $(BIN)/python .venv-wheels
 	.venv-wheels/bin/python $(PIP) -r requirements/test.in dist/*.whl -c requirements/dev.txt
 	.venv-wheels/bin/sigra-workers --version
-	.venv-wheels/bin/python -m pytest $(PORTABLE)
+	.venv-wheels/bin/python -m pytest $(INSTALLED)
 
 .PHONY: floor
 floor: .venv-floor/.done ## The oldest mypy and dependencies the README promises
