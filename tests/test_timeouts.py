@@ -34,6 +34,7 @@ from sigra_workers.timeouts import JobInterrupted, Limit, run_limited
 
 T = TypeVar("T")
 LIMIT = 0.05
+CALM = 0.4  # where something must have begun before it
 WAYS = ("dispatch", "adispatch")
 
 
@@ -203,7 +204,7 @@ def test_an_interrupt_from_outside_after_the_time_out_wins(way: Any) -> None:
         except BaseException:
             raise KeyboardInterrupt from None
 
-    host = Host(Mode(way, "def")).worker(perform, timeout=LIMIT)
+    host = Host(Mode(way, "def")).worker(perform, timeout=CALM)
     with pytest.raises(KeyboardInterrupt):
         host.run()
     assert host.told.of("finished")["decision"] is None
@@ -252,15 +253,15 @@ def test_a_session_that_is_slow_to_open_or_close_is_not_torn(mode: Mode) -> None
 
     @host.workers.around
     def session(job: Any, scope: Any, args: Any) -> Generator[None]:
-        spin(LIMIT * 2)
+        spin(CALM * 1.5)
         notes.append("open")
         try:
             yield
         finally:
-            spin(LIMIT * 2)
+            spin(CALM * 1.5)
             notes.append("closed")
 
-    host.worker(after(lambda args: notes.append("ran"), Ok()), timeout=LIMIT, max_attempts=1)
+    host.worker(after(lambda args: notes.append("ran"), Ok()), timeout=CALM, max_attempts=1)
     assert timed_out(host)
     assert [note for note in notes if note != "ran"] == ["open", "closed"]
     assert mode.kind == "async def" or "ran" not in notes
@@ -473,7 +474,7 @@ def test_no_interrupt_comes_while_a_limit_is_held() -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_an_interrupt_comes_where_a_limit_is_resumed_in_time() -> None:
-    limit = Limit(LIMIT)
+    limit = Limit(CALM)
 
     def body() -> None:
         limit.hold()
@@ -529,3 +530,18 @@ def test_an_interrupt_waits_for_threads_to_begin_but_not_for_ever(monkeypatch: p
     started = time.perf_counter()
     assert run_limited(LIMIT, partial(spin, 60))[2]
     assert LIMIT + 0.1 <= time.perf_counter() - started < 5
+
+
+def test_a_body_begins_once_its_watchdog_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = threading.Event()
+
+    def start(function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        def late() -> None:
+            time.sleep(0.05)
+            watching.set()
+            function(*args)
+
+        threading.Thread(target=late, daemon=True).start()
+
+    monkeypatch.setattr("_thread.start_new_thread", start)
+    assert run_limited(5, watching.is_set) == (True, None, False)
