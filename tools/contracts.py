@@ -1,4 +1,7 @@
-"""import-linter contract for adapters: the public core, their own queue library, the standard library."""
+"""import-linter contract for adapters: the public core, their own queue library, the standard library.
+
+The parts of the core that import pytest are for tests, an adapter's too, and not for the adapter.
+"""
 
 import sys
 
@@ -6,6 +9,7 @@ from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
 CORE = "sigra_workers"
+FOR_TESTS = {"conformance", "testing"}
 
 
 class AdapterContract(Contract):
@@ -30,5 +34,5 @@ class AdapterContract(Contract):
     def _allows(self, module: str) -> bool:
         top, *rest = module.split(".")
         if top == CORE:
-            return not any(part.startswith("_") for part in rest)
+            return not any(part.startswith("_") or part in FOR_TESTS for part in rest)
         return top == self.package or top in self.allowed or top in sys.stdlib_module_names
