@@ -14,17 +14,8 @@ from sigra_workers.args import (
     tenant_args,
     wire_id,
 )
-from sigra_workers.audit import (
-    JSON,
-    Audit,
-    AuditEvent,
-    AuditFields,
-    AuditOutcome,
-    AuditSink,
-    LoggingSink,
-    MemorySink,
-    event_dict,
-)
+from sigra_workers.audit import Audit, AuditFields
+from sigra_workers.dead import DeadFilters, DeadJob, DeadJobs, Resend
 from sigra_workers.dispatch import adispatch, dispatch
 from sigra_workers.errors import (
     AdapterNotFoundError,
@@ -47,13 +38,25 @@ from sigra_workers.errors import (
     JobTimeoutError,
     MissingArgError,
     MissingTenantKeyError,
+    NotDeadError,
     NotFoundError,
+    NotSupportedError,
     PayloadVersionError,
     SigraWorkersError,
     UnknownQueueError,
     UnknownWorkerError,
+    WorkerNotImplementedError,
     WorkersNotBoundError,
     WrongArgError,
+)
+from sigra_workers.events import (
+    JSON,
+    AuditEvent,
+    AuditOutcome,
+    AuditSink,
+    TransactionalSink,
+    event_dict,
+    event_ecs,
 )
 from sigra_workers.handles import (
     AsyncAround,
@@ -64,10 +67,22 @@ from sigra_workers.handles import (
     WorkerOptions,
 )
 from sigra_workers.hooks import Decision, hookimpl
-from sigra_workers.jobs import Backoff, Job, JobInfo, JobOptions, JobRef, Payload, Seconds, current_job
+from sigra_workers.jobs import (
+    Backoff,
+    Job,
+    JobInfo,
+    JobOptions,
+    JobRef,
+    OnDuplicate,
+    Payload,
+    Seconds,
+    current_job,
+)
 from sigra_workers.protocols import (
+    CAPABILITIES,
     Adapter,
     Again,
+    Capability,
     Complete,
     Dead,
     Delivery,
@@ -90,11 +105,15 @@ from sigra_workers.scopes import (
     Authorizes,
     forbid_audit_scope,
 )
-from sigra_workers.workers import OnDuplicate, Workers, WorkersOptions, load_workers
+from sigra_workers.sinks import JsonLinesSink, LoggingSink, MemorySink
+from sigra_workers.trail import EVERY_ORGANIZATION, AuditFilters, AuditPage, AuditReader, OrganizationFilter
+from sigra_workers.workers import Workers, WorkersOptions, load_workers
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CAPABILITIES",
+    "EVERY_ORGANIZATION",
     "JSON",
     "Adapter",
     "AdapterNotFoundError",
@@ -104,9 +123,12 @@ __all__ = [
     "AuditError",
     "AuditEvent",
     "AuditFields",
+    "AuditFilters",
     "AuditOnly",
     "AuditOnlyScopeError",
     "AuditOutcome",
+    "AuditPage",
+    "AuditReader",
     "AuditRef",
     "AuditScope",
     "AuditScopeBuilder",
@@ -114,9 +136,13 @@ __all__ = [
     "Authorizes",
     "Backoff",
     "Cancel",
+    "Capability",
     "Complete",
     "Dead",
+    "DeadFilters",
+    "DeadJob",
     "DeadJobError",
+    "DeadJobs",
     "Decision",
     "Delivery",
     "Duplicate",
@@ -141,14 +167,18 @@ __all__ = [
     "JobOptions",
     "JobRef",
     "JobTimeoutError",
+    "JsonLinesSink",
     "LoggingSink",
     "MemorySink",
     "MissingArgError",
     "MissingTenantKeyError",
+    "NotDeadError",
     "NotFoundError",
+    "NotSupportedError",
     "Ok",
     "OnDuplicate",
     "OrganizationArgs",
+    "OrganizationFilter",
     "OrganizationKeys",
     "Outcome",
     "Outgoing",
@@ -156,6 +186,7 @@ __all__ = [
     "PayloadVersionError",
     "Receipt",
     "Rejected",
+    "Resend",
     "Result",
     "ScopeBuilder",
     "Seconds",
@@ -165,12 +196,14 @@ __all__ = [
     "SyncAround",
     "TenantArgs",
     "TenantKeys",
+    "TransactionalSink",
     "Unknown",
     "UnknownQueueError",
     "UnknownWorkerError",
     "Worker",
     "WorkerDecorator",
     "WorkerHandle",
+    "WorkerNotImplementedError",
     "WorkerOptions",
     "Workers",
     "WorkersNotBoundError",
@@ -181,6 +214,7 @@ __all__ = [
     "current_job",
     "dispatch",
     "event_dict",
+    "event_ecs",
     "fetch_arg",
     "forbid_audit_scope",
     "hookimpl",

@@ -9,10 +9,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import field
 from itertools import islice
 from types import NoneType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Final,
@@ -26,11 +27,11 @@ from typing import (
     get_origin,
     overload,
 )
-from uuid import UUID
 
 from typing_extensions import (
     Format,
     ReadOnly,
+    TypeAliasType,
     TypedDict,
     TypeForm,
     get_annotations,
@@ -39,13 +40,24 @@ from typing_extensions import (
 )
 
 from sigra_workers.errors import InvalidArgsError, MissingArgError, MissingTenantKeyError, WrongArgError
+from sigra_workers.records import record
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    HostId: TypeAlias = str | int | UUID
+else:  # uuid is slow to import, and get_type_hints() leaves such an alias as it is
+    HostId = TypeAliasType("HostId", "str | int | UUID")
 
 Id: TypeAlias = str | int
 """An id on the wire. A bool is not an id; a UUID becomes its text."""
 
 TENANT_KEYS: Final = ("organization_id", "actor_id")
+_ID_KEYS: Final = (*TENANT_KEYS, "impersonating_from")
 MAX_ARGS_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 64
+to_json: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""A value as compact JSON text, ASCII only."""
 
 
 class TenantArgs(TypedDict):
@@ -79,7 +91,6 @@ class OrganizationKeys(TypedDict, closed=True):
 
 
 _UNSET: Final[Any] = object()
-_HostId: TypeAlias = str | int | UUID
 T = TypeVar("T")
 
 
@@ -87,15 +98,15 @@ T = TypeVar("T")
 def tenant_args(scope: object, /) -> TenantKeys: ...
 @overload
 def tenant_args(
-    *, organization_id: _HostId | None, actor_id: _HostId | None, impersonating_from: _HostId | None = None
+    *, organization_id: HostId | None, actor_id: HostId | None, impersonating_from: HostId | None = None
 ) -> TenantKeys: ...
 def tenant_args(
     scope: object = _UNSET,
     /,
     *,
-    organization_id: _HostId | None = _UNSET,
-    actor_id: _HostId | None = _UNSET,
-    impersonating_from: _HostId | None = None,
+    organization_id: HostId | None = _UNSET,
+    actor_id: HostId | None = _UNSET,
+    impersonating_from: HostId | None = None,
 ) -> TenantKeys:
     """Tenant keys of a job, from a request scope or from ids.
 
@@ -136,7 +147,7 @@ def tenant_args(
 def organization_args(scope: object, /) -> OrganizationKeys: ...
 @overload
 def organization_args(
-    *, organization_id: _HostId, actor_id: _HostId | None, impersonating_from: _HostId | None = None
+    *, organization_id: HostId, actor_id: HostId | None, impersonating_from: HostId | None = None
 ) -> OrganizationKeys: ...
 def organization_args(scope: Any = _UNSET, /, **ids: Any) -> OrganizationKeys:
     """`tenant_args` for `OrganizationArgs`: raises `InvalidArgsError` where there is no organization."""
@@ -149,9 +160,14 @@ def organization_args(scope: Any = _UNSET, /, **ids: Any) -> OrganizationKeys:
 _NO_ORGANIZATION: Final = "'organization_id' is None, expected the id of an organization"
 
 
-def wire_id(value: _HostId | None, /) -> Id | None:
+def wire_id(value: HostId | None, /) -> Id | None:
     """An id as it travels: a UUID becomes its text."""
-    return str(value) if isinstance(value, UUID) else value
+    if value is None or isinstance(value, (str, int)):
+        return value
+    from uuid import UUID
+
+    other: Any = value
+    return str(other) if isinstance(other, UUID) else other
 
 
 def _id_of(scope: object, part: str) -> Any:
@@ -189,12 +205,14 @@ def fetch_arg(args: Mapping[str, object], key: str, form: Any = object, /) -> An
 # -- the check at new and at run time ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ArgsForm:
     """What a worker's TypedDict demands at run time: its required keys, and those that may not be None."""
 
     required: tuple[str, ...]
     not_none: frozenset[str]
+    keys: frozenset[str] = field(repr=False)
+    """The required ones, as a set."""
 
     @classmethod
     def of(cls, args_type: Any) -> "ArgsForm":
@@ -215,7 +233,17 @@ class ArgsForm:
                 f"{args_type.__qualname__} has no required key {absent[0]!r}: derive it from TenantArgs"
             )
         not_none = frozenset(key for key in TENANT_KEYS if not _admits_none(found[key]))
-        return cls((*TENANT_KEYS, *sorted(required - {*TENANT_KEYS})), not_none)
+        return cls((*TENANT_KEYS, *sorted(required - {*TENANT_KEYS})), not_none, frozenset(required))
+
+    def accepts(self, args: Mapping[str, object]) -> bool:
+        """Whether the required keys are there, and ids where ids must be."""
+        if not args.keys() >= self.keys:
+            return False
+        for key in _ID_KEYS:
+            value = args.get(key)
+            if type(value) is not str and (value is not None or key in self.not_none):
+                return next(_tenant_problems(args, self.not_none), None) is None
+        return True
 
     def missing(self, args: Mapping[str, object]) -> list[str]:
         """Required keys that are absent, the tenant keys first."""
@@ -223,11 +251,11 @@ class ArgsForm:
 
     def check_present(self, worker: str, args: Mapping[str, object]) -> None:
         """The check at run time: `MissingArgError` or `InvalidArgsError`, before any host code."""
-        for key in self.required:
-            fetch_arg(args, key)
-        problems = list(_tenant_problems(args, self.not_none))
-        if problems:
-            raise InvalidArgsError(worker, problems)
+        if self.accepts(args):
+            return
+        if missing := self.missing(args):
+            raise MissingArgError(missing[0], sorted(map(str, args)))
+        raise InvalidArgsError(worker, [*_tenant_problems(args, self.not_none)])
 
 
 def _says(hint: Any, qualifier: object) -> bool:
@@ -261,12 +289,11 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
     if not isinstance(args, dict):
         raise InvalidArgsError(worker, [f"they are of type {type(args).__name__}, expected a dict"])
     try:
-        text = json.dumps(args, allow_nan=False, separators=(",", ":"))
+        text = to_json(args)
         if (
             json.loads(text) == args
             and len(text) <= limit
-            and not form.missing(args)
-            and next(_tenant_problems(args, form.not_none), None) is None
+            and form.accepts(args)
             and (text.count("{") + text.count("[") <= MAX_DEPTH or not _too_deep(args, MAX_DEPTH))
         ):
             return text
@@ -275,7 +302,8 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
         size = 0
     absent = form.missing(args)
     problems = [
-        f"key {key!r} is missing" + (", None is a value" if key in TENANT_KEYS else "") for key in absent
+        f"key {key!r} is missing" + (_NONE_IS_FINE if key in {*TENANT_KEYS} - form.not_none else "")
+        for key in absent
     ]
     problems += _tenant_problems(args, form.not_none)
     problems += islice(_json_problems(args, "", 1), 20)  # a value that holds itself has no end of them
@@ -287,6 +315,9 @@ def check_args(worker: str, args: Mapping[str, Any], form: ArgsForm, limit: int 
     raise (MissingTenantKeyError if {*absent} & {*TENANT_KEYS} else InvalidArgsError)(worker, problems)
 
 
+_NONE_IS_FINE: Final = ", pass None where there is nobody"
+
+
 def _id_problem(key: str, value: object) -> str | None:
     if value is None or (isinstance(value, (str, int)) and not isinstance(value, bool)):
         return None
@@ -294,7 +325,7 @@ def _id_problem(key: str, value: object) -> str | None:
 
 
 def _tenant_problems(args: Mapping[str, object], not_none: frozenset[str]) -> Iterator[str]:
-    for key in (*TENANT_KEYS, "impersonating_from"):
+    for key in _ID_KEYS:
         value = args.get(key)
         if value is None:
             if key in not_none and key in args:
@@ -330,5 +361,10 @@ def _json_problems(value: object, path: str, depth: int) -> Iterator[str]:
     elif isinstance(value, list):
         for index, item in enumerate(cast("list[object]", value)):
             yield from _json_problems(item, f"{where}[{index}]", depth + 1)
-    elif value is not None and not isinstance(value, (str, int)):
+    elif isinstance(value, int):
+        try:
+            str(value)
+        except ValueError:  # sys.set_int_max_str_digits
+            yield f"{where} is an int of more digits than Python writes"
+    elif value is not None and not isinstance(value, str):
         yield f"{where} is of type {type(value).__name__}, expected a JSON value"

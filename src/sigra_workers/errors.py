@@ -4,9 +4,12 @@ Constructors are positional and keep their facts as attributes, so each error su
 first line of a message stands alone in a log; no message ever holds a job's args.
 """
 
-import traceback
-from collections.abc import Sequence
-from typing import Final
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import logging
 
 
 class SigraWorkersError(Exception):
@@ -14,8 +17,9 @@ class SigraWorkersError(Exception):
 
     def __str__(self) -> str:
         # KeyError would print the repr of a single argument; every message here is a plain text.
-        return self.message()
+        return self.message
 
+    @property
     def message(self) -> str:
         """The text of the error; subclasses build it from their facts."""
         return " ".join(str(arg) for arg in self.args)
@@ -32,6 +36,7 @@ class InvalidArgsError(SigraWorkersError, ValueError):
         self.worker = worker
         self.problems = tuple(problems)
 
+    @property
     def message(self) -> str:
         """One line a problem, the first on the first line."""
         return f"args of {self.worker!r} are not valid: " + "\n  also: ".join(self.problems)
@@ -49,6 +54,7 @@ class MissingArgError(SigraWorkersError, KeyError):
         self.key = key
         self.found = tuple(found)
 
+    @property
     def message(self) -> str:
         """The absent key and the keys that are there; never a value."""
         return (
@@ -64,6 +70,7 @@ class WrongArgError(SigraWorkersError, TypeError):
         super().__init__(key, found, expected)
         self.key, self.found, self.expected = key, found, expected
 
+    @property
     def message(self) -> str:
         """The key, the type found and the type expected; never the value."""
         return f"job arg {self.key!r} is of type {self.found}, expected {self.expected}"
@@ -79,9 +86,19 @@ class InvalidOptionError(SigraWorkersError, ValueError):
         super().__init__(option, problem)
         self.option, self.problem = option, problem
 
+    @property
     def message(self) -> str:
         """The option and what is wrong with it."""
         return f"option {self.option!r}: {self.problem}"
+
+
+def refuse_unknown(given: Iterable[str], form: Any, what: str = "option") -> None:
+    """Refuse names that a TypedDict does not list."""
+    for name in given:
+        if name not in form.__annotations__:
+            raise InvalidOptionError(
+                name, f"there is no such {what}, known are {sorted(form.__annotations__)}"
+            )
 
 
 class UnknownQueueError(InvalidOptionError):
@@ -103,6 +120,7 @@ class InvalidWorkerError(SigraWorkersError, TypeError):
         super().__init__(worker, problem)
         self.worker, self.problem = worker, problem
 
+    @property
     def message(self) -> str:
         """The object and what is wrong with it."""
         return f"{self.worker} can't be registered: {self.problem}"
@@ -115,6 +133,7 @@ class DuplicateWorkerError(SigraWorkersError, ValueError):
         super().__init__(name, problem)
         self.name, self.problem = name, problem
 
+    @property
     def message(self) -> str:
         """The name and who has it already."""
         return f"worker {self.name!r} {self.problem}"
@@ -134,6 +153,7 @@ class EnqueueError(SigraWorkersError):
         super().__init__(tuple(accepted), tuple(rejected), tuple(unknown))
         self.accepted, self.rejected, self.unknown = tuple(accepted), tuple(rejected), tuple(unknown)
 
+    @property
     def message(self) -> str:
         """How many jobs were accepted, rejected and are unknown, and what to do."""
         cause = "" if self.__cause__ is None else f" ({type(self.__cause__).__name__})"
@@ -162,6 +182,7 @@ class DuplicateJobError(EnqueueError):
         self.args = (*self.args, tuple(duplicates))
         self.duplicates = tuple(duplicates)
 
+    @property
     def message(self) -> str:
         """The ids that exist already, and what to do."""
         return (
@@ -171,19 +192,61 @@ class DuplicateJobError(EnqueueError):
         )
 
 
+class NotDeadError(EnqueueError):
+    """Jobs that were to be sent again and are not among the dead ones; the others were sent again.
+
+    `missing` are their ids, also among the `rejected`: somebody else sent or purged them, or they never died.
+    """
+
+    def __init__(
+        self, accepted: Sequence[str], rejected: Sequence[str], unknown: Sequence[str], missing: Sequence[str]
+    ) -> None:
+        super().__init__(accepted, rejected, unknown)
+        self.args = (*self.args, tuple(missing))
+        self.missing = tuple(missing)
+
+    @property
+    def message(self) -> str:
+        """The ids that are not dead, and what to do."""
+        ids = ", ".join(map(repr, self.missing))
+        what = f"job {ids} is" if len(self.missing) == 1 else f"jobs {ids} are"
+        accepted, rest = len(self.accepted), len(self.rejected) - len(self.missing) + len(self.unknown)
+        others = f"; of the others {accepted} were sent again, {rest} not surely" if accepted or rest else ""
+        return (
+            f"{what} not dead (any more){others}\n"
+            "look what is there: sigra-workers dead list, or workers.dead(ids=...)"
+        )
+
+
+class NotSupportedError(SigraWorkersError, NotImplementedError):
+    """What the adapter can't do with these settings. `capability` is one of `CAPABILITIES`."""
+
+    def __init__(self, adapter: str, capability: str) -> None:
+        super().__init__(adapter, capability)
+        self.adapter, self.capability = adapter, capability
+
+    @property
+    def message(self) -> str:
+        """The adapter and the capability it does not declare."""
+        return (
+            f"adapter {self.adapter!r} does not declare {self.capability!r} with these settings\n"
+            "its README says which settings it takes, such as a store"
+        )
+
+
 class AdapterNotFoundError(SigraWorkersError, LookupError):
-    """No installed distribution supplies the adapter."""
+    """No installed distribution supplies the adapter. `found` are the plugins that are installed."""
 
     def __init__(self, adapter: str, found: Sequence[str]) -> None:
         super().__init__(adapter, tuple(found))
         self.adapter, self.found = adapter, tuple(found)
 
+    @property
     def message(self) -> str:
-        """The adapter asked for, those that are there, and the install command."""
-        return (
-            f"adapter {self.adapter!r} is not installed, found are {list(self.found)}\n"
-            f"install it: pip install 'sigra-workers[{self.adapter}]'"
-        )
+        """The adapter asked for, the plugins that are there, and the install command unless it is one."""
+        missing = f"there is no adapter {self.adapter!r} among the plugins installed: {list(self.found)}"
+        install = f"\ninstall it: pip install 'sigra-workers[{self.adapter}]'"
+        return missing if self.adapter in self.found else missing + install
 
 
 class InvalidSettingsError(SigraWorkersError, ValueError):
@@ -193,6 +256,7 @@ class InvalidSettingsError(SigraWorkersError, ValueError):
         super().__init__(subject, problem)
         self.subject, self.problem = subject, problem
 
+    @property
     def message(self) -> str:
         """Whose settings, and what is wrong with them."""
         return f"{self.subject}: {self.problem}"
@@ -205,6 +269,7 @@ class WorkersNotBoundError(SigraWorkersError, RuntimeError):
         super().__init__(adapter, command)
         self.adapter, self.command = adapter, command
 
+    @property
     def message(self) -> str:
         """What is missing, and the command that starts the process rightly."""
         return (
@@ -220,6 +285,7 @@ class NotFoundError(SigraWorkersError, LookupError):
         super().__init__(path, problem)
         self.path, self.problem = path, problem
 
+    @property
     def message(self) -> str:
         """The path and where it ended."""
         return f"{self.path!r} leads to no Workers object: {self.problem}"
@@ -235,6 +301,7 @@ class InvalidPayloadError(SigraWorkersError, ValueError):
         super().__init__(problem)
         self.problem = problem
 
+    @property
     def message(self) -> str:
         """What is wrong with the payload."""
         return (
@@ -251,6 +318,7 @@ class PayloadVersionError(InvalidPayloadError):
         self.found, self.expected = found, expected
         self.problem = f"it is of wire version {found!r}, this process knows up to {expected}"
 
+    @property
     def message(self) -> str:
         """Both versions, and what to do."""
         return f"{self.problem}\nupgrade sigra-workers in the worker processes before the senders"
@@ -263,11 +331,29 @@ class UnknownWorkerError(SigraWorkersError, LookupError):
         super().__init__(worker, waited)
         self.worker, self.waited = worker, waited
 
+    @property
     def message(self) -> str:
         """The name, how long the job waited in seconds, and what to do."""
         return (
             f"worker {self.worker!r} is not implemented in this worker process, waited {self.waited:.0f} s\n"
             "import its module in the boot file, or keep its old name: aliases=[...]"
+        )
+
+
+class WorkerNotImplementedError(SigraWorkersError, LookupError):
+    """A test is to perform a job of a worker that is only declared in its process."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(worker)
+        self.worker = worker
+
+    @property
+    def message(self) -> str:
+        """The worker, and what to do."""
+        return (
+            f"worker {self.worker!r} is not implemented in this process\n"
+            "import what implements it, such as app.implementations, or give a fake:"
+            " testing(workers, replace={handle: Fake(...)})"
         )
 
 
@@ -278,6 +364,7 @@ class InvalidResultError(SigraWorkersError, TypeError):
         super().__init__(worker, found)
         self.worker, self.found = worker, found
 
+    @property
     def message(self) -> str:
         """The worker, the type found, and the results there are."""
         return (
@@ -294,6 +381,7 @@ class InvalidScopeError(SigraWorkersError, TypeError):
         super().__init__(builder, found)
         self.builder, self.found = builder, found
 
+    @property
     def message(self) -> str:
         """The builder, the type found, and what is expected."""
         return (
@@ -310,6 +398,7 @@ class JobTimeoutError(SigraWorkersError, TimeoutError):
         super().__init__(seconds)
         self.seconds = seconds
 
+    @property
     def message(self) -> str:
         """The limit that was passed."""
         return f"the job ran longer than its timeout of {self.seconds:g} s"
@@ -334,6 +423,7 @@ class JobCrashedError(SigraWorkersError):
         super().__init__(crashes)
         self.crashes = crashes
 
+    @property
     def message(self) -> str:
         """How often the process died."""
         return (
@@ -348,6 +438,7 @@ class DeadJobError(SigraWorkersError):
         super().__init__(job_id, worker, organization, reason)
         self.job_id, self.worker, self.organization, self.reason = job_id, worker, organization, reason
 
+    @property
     def message(self) -> str:
         """Job, worker, organization and reason."""
         return (
@@ -366,6 +457,7 @@ class AuditOnlyScopeError(SigraWorkersError, AttributeError):
         super().__init__(scope, attribute)
         self.scope, self.attribute = scope, attribute
 
+    @property
     def message(self) -> str:
         """The scope, what was asked of it, and where to look instead."""
         asked = "can't authorize anything" if self.attribute is None else f"has no {self.attribute!r}"
@@ -382,6 +474,7 @@ class AuditError(SigraWorkersError, ValueError):
         super().__init__(action, tuple(fields), problem)
         self.action, self.fields, self.problem = action, tuple(fields), problem
 
+    @property
     def message(self) -> str:
         """The action, the fields, and what is wrong with them."""
         return f"audit event {self.action!r} was not written, {', '.join(self.fields)}: {self.problem}"
@@ -392,6 +485,24 @@ class AuditError(SigraWorkersError, ValueError):
 _PACKAGE: Final = __file__.removesuffix("errors.py")
 
 
+def log(name: str = "sigra_workers") -> "logging.Logger":
+    """The logger of that name; logging is slow to import, and not all that send jobs ever log."""
+    import logging
+
+    return logging.getLogger(name)
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether code that is called raised it by itself: not what stops a job, as its time-out does.
+
+    A `CancelledError` too, where nothing is awaited: it tells of something else that was cancelled.
+    """
+    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
+        return True
+    asyncio = sys.modules.get("asyncio")  # only imported where a loop runs
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
 def told(error: BaseException | None) -> str:
     """An exception in a log: its kind and the host's line that raised it, never its text: it may hold args.
 
@@ -399,6 +510,8 @@ def told(error: BaseException | None) -> str:
     """
     if error is None:
         return "no exception"
+    import traceback
+
     ours = type(error).__module__ == __name__ and not isinstance(error, (JobFailedError, InvalidOptionError))
     text = "".join(f": {line}" for line in str(error).splitlines()[:1]) if ours else ""
     frames = traceback.extract_tb(error.__traceback__)

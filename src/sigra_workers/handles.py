@@ -34,10 +34,11 @@ from sigra_workers.args import ArgsForm, TenantArgs
 from sigra_workers.errors import DuplicateWorkerError, InvalidOptionError, InvalidWorkerError
 from sigra_workers.jobs import Backoff, Job, JobInfo, JobOptions, JobRef, Seconds
 from sigra_workers.protocols import ArgsT, ScopeT, Worker
+from sigra_workers.records import record
 from sigra_workers.results import R, Result
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _Value = TypeVar("_Value", default=object)
 
 
@@ -67,7 +68,7 @@ class Sender(Protocol):
     def check_arounds(self, worker: "Implementation", /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Implementation:
     """A worker object behind a handle, looked at once."""
 
@@ -231,7 +232,7 @@ def check_name(option: str, name: object, pattern: re.Pattern[str]) -> str:
     """A name of a worker or queue, or `InvalidOptionError`."""
     if not isinstance(name, str) or pattern.fullmatch(name) is None:
         raise InvalidOptionError(
-            option, f"expected up to 128 letters, digits or ._- characters, got {name!r}"
+            option, f"expected up to 128 letters, digits or .:_- characters, got {name!r}"
         )
     return name
 
@@ -250,7 +251,7 @@ AsyncAround: TypeAlias = Callable[[JobInfo, ScopeT, TenantArgs], AsyncIterator[N
 AroundFn = TypeVar("AroundFn", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Around:
     """Host code around `perform`: `sync` for `def` workers, `asynchronous` first for `async def` ones."""
 

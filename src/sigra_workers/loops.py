@@ -6,9 +6,11 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,31 +90,43 @@ def _forever(loop: asyncio.AbstractEventLoop) -> None:
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a blocking function in a thread of our own, in a copy of the caller's context, and await it.
 
-    Threads can't be stopped: a caller that is cancelled meanwhile waits for the call to end first.
+    Threads can't be stopped: a caller that is cancelled meanwhile waits for the call to end first, unless it
+    has not begun.
     """
-    return await _in_pool("calls", functools.partial(function, *args, **kwargs))
+    call = functools.partial(function, *args, **kwargs)
+    return await _in_pool("calls", contextvars.copy_context(), call)
 
 
-async def body_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def body_in_thread(context: contextvars.Context, body: Callable[[], T]) -> T:
     """`in_thread` for the bodies of jobs: apart, as they may wait for calls of their own."""
-    return await _in_pool("jobs", functools.partial(function, *args, **kwargs))
+    return await _in_pool("jobs", context, body)
 
 
-async def _in_pool(name: str, function: Callable[[], T]) -> T:
-    context = contextvars.copy_context()
-
-    def call() -> T:
-        try:
-            return context.run(function)
-        except StopIteration as error:  # asyncio's futures can't hold one: nobody would ever be woken
-            raise RuntimeError("a call in a thread raised StopIteration") from error
-
-    future = asyncio.get_running_loop().run_in_executor(_pool(name), call)
+async def _in_pool(name: str, context: contextvars.Context, function: Callable[[], T]) -> T:
+    running = _pool(name).submit(context.run, _call, function)
     try:
-        return await asyncio.shield(future)
+        return await asyncio.wrap_future(running)
     except asyncio.CancelledError:
-        await outlast(future)
+        await outlast(asyncio.wrap_future(running))
         raise
+
+
+def _call(function: Callable[[], T]) -> T:
+    try:
+        return function()
+    except StopIteration as error:  # asyncio's futures can't hold one: nobody would ever be woken
+        raise RuntimeError("a call in a thread raised StopIteration") from error
+
+
+async def held_back(coroutine: Coroutine[Any, Any, T]) -> T | KeyboardInterrupt:
+    """What it returns, or the interrupt that it raises: a task that raised one would end its loop.
+
+    See asyncio/tasks.py, `__step`. It is for whoever waits outside to raise it.
+    """
+    try:
+        return await coroutine
+    except KeyboardInterrupt as error:
+        return error
 
 
 async def outlast(future: asyncio.Future[Any]) -> None:
@@ -124,7 +138,9 @@ async def outlast(future: asyncio.Future[Any]) -> None:
             continue
 
 
-def _pool(name: str) -> ThreadPoolExecutor:
+def _pool(name: str) -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor  # which fails in a process that ends
+
     with _process.lock:
         if name not in _process.pools:
             prefix = f"sigra-workers-{name}"

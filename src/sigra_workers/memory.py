@@ -14,12 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
+from sigra_workers.adapters import report
+from sigra_workers.dead import DeadFilters, DeadJob, Resend, fits
 from sigra_workers.dispatch import adispatch, dispatch
-from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError, told
+from sigra_workers.errors import InvalidOptionError, InvalidPayloadError, InvalidSettingsError
 from sigra_workers.hooks import hookimpl
 from sigra_workers.jobs import Job, Payload
 from sigra_workers.protocols import (
     Again,
+    Capability,
     Complete,
     Dead,
     Delivery,
@@ -52,19 +55,8 @@ class HeldClock:
         self.now += seconds
 
 
-@dataclass(frozen=True, slots=True)
-class DeadJob:
-    """A job that will not run again by itself. `payload` is the wire form as it last was."""
-
-    job_id: str
-    payload: str
-    reason: str
-    traceback: str | None
-    died_at: float
-
-
 @dataclass(order=True, slots=True)
-class _Entry:
+class QueueEntry:
     due_at: float
     order: int
     job_id: str = field(compare=False)
@@ -79,14 +71,18 @@ class MemoryAdapter:
     such as the ``url`` of a server, are left alone, so that one application runs here and on a real queue.
     """
 
+    capabilities: frozenset[Capability] = frozenset(
+        ("bulk", "dead_jobs", "results", "stops_sync", "unique_ids")
+    )
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.dead: deque[DeadJob] = deque(maxlen=KEPT)
         """Dead jobs, the latest 10,000, oldest first."""
         self.results: dict[str, object] = {}
         """What `Ok(value)` returned, by job id: the latest 10,000."""
-        self._heap: list[_Entry] = []
-        self._running: dict[str, _Entry] = {}
+        self._heap: list[QueueEntry] = []
+        self._running: dict[str, QueueEntry] = {}
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._workers: Workers[Any] | None = None
@@ -122,7 +118,7 @@ class MemoryAdapter:
         except InvalidPayloadError:
             job_id = ""
         with self._changed:
-            heapq.heappush(self._heap, _Entry(self.clock(), next(self._order), job_id, text))
+            heapq.heappush(self._heap, QueueEntry(self.clock(), next(self._order), job_id, text))
             self._changed.notify_all()
 
     # -- the Adapter protocol ----------------------------------------------------------------------------
@@ -147,6 +143,36 @@ class MemoryAdapter:
         """Stop the thread, if one runs; jobs stay queued."""
         self.stop()
 
+    # -- the DeadJobs protocol ---------------------------------------------------------------------------
+
+    def dead_jobs(self, filters: DeadFilters, /) -> list[DeadJob]:
+        """The dead jobs that fit, latest first."""
+        with self._changed:
+            found = [job for job in reversed(self.dead) if fits(job, filters)]
+        return found[: filters.get("limit")]
+
+    def resend(self, jobs: Sequence[Resend], /) -> list[Receipt]:
+        """Queue dead jobs again."""
+        receipts: list[Receipt] = []
+        with self._changed:
+            for job in jobs:
+                if job.dead in self.dead:
+                    self.dead.remove(job.dead)
+                    self._put(job.payload, self.clock())
+                    receipts.append(Sent())
+                else:
+                    receipts.append(Duplicate())
+            self._changed.notify_all()
+        return receipts
+
+    def purge(self, ids: Sequence[str], /) -> int:
+        """Forget dead jobs."""
+        with self._changed:
+            found = [job for job in self.dead if job.id in ids]
+            for job in found:
+                self.dead.remove(job)
+        return len(found)
+
     def _push(self, sent: Outgoing) -> Receipt:
         if sent.job.given_id and self._knows(sent.job.id):
             return Duplicate()
@@ -157,12 +183,12 @@ class MemoryAdapter:
         return (
             job_id in self._running
             or any(entry.job_id == job_id for entry in self._heap)
-            or any(dead.job_id == job_id for dead in self.dead)
+            or any(dead.id == job_id for dead in self.dead)
         )
 
-    def _put(self, payload: Payload) -> None:
-        due_at = payload.enqueued_at if payload.due_at is None else payload.due_at
-        heapq.heappush(self._heap, _Entry(due_at, next(self._order), payload.id, payload.dump()))
+    def _put(self, payload: Payload, now: float | None = None) -> None:
+        due_at = (now or payload.enqueued_at) if payload.due_at is None else payload.due_at
+        heapq.heappush(self._heap, QueueEntry(due_at, next(self._order), payload.id, payload.dump()))
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -172,32 +198,38 @@ class MemoryAdapter:
         With `scheduled`, jobs that are due later run too: a `HeldClock` is moved on to them, with another
         clock this waits for them. Raises `RuntimeError` after 10,000 runs, as when a job snoozes for ever.
         """
-        self._bound()
         endings: Counter[Ending] = Counter()
-        for _ in range(MAX_RUNS):
-            entry = self._take(scheduled)
-            if entry is None:
-                return endings
-            endings[self._settle(entry, self._run(entry))] += 1
-        raise RuntimeError(f"still not drained after {MAX_RUNS} runs: does a job snooze for ever?")
+        while (ending := self.run_one(scheduled=scheduled)) is not None:
+            _count(endings, ending)
+        return endings
 
     async def adrain(self, *, scheduled: bool = False) -> Counter[Ending]:
         """`drain` on the running event loop; with `scheduled`, only under a `HeldClock`."""
+        endings: Counter[Ending] = Counter()
+        while (ending := await self.arun_one(scheduled=scheduled)) is not None:
+            _count(endings, ending)
+        return endings
+
+    def run_one(self, *, scheduled: bool = False) -> Ending | None:
+        """Run the job that is due first, as `drain` does; how the run ended, or None where none is due."""
+        self._bound()
+        entry = self._take(scheduled)
+        return None if entry is None else self._settle(entry, self._run(entry))
+
+    async def arun_one(self, *, scheduled: bool = False) -> Ending | None:
+        """`run_one` on the running event loop."""
         workers = self._bound()
         if scheduled and not isinstance(self.clock, HeldClock):
             raise InvalidSettingsError("MemoryAdapter.adrain", "scheduled=True needs a HeldClock as 'clock'")
-        endings: Counter[Ending] = Counter()
-        for _ in range(MAX_RUNS):
-            entry = self._take(scheduled)
-            if entry is None:
-                return endings
-            try:
-                outcome = await adispatch(workers, Delivery(entry.text, entry.crashes))
-            except BaseException:
-                self._crashed(entry)
-                raise
-            endings[self._settle(entry, outcome)] += 1
-        raise RuntimeError(f"still not drained after {MAX_RUNS} runs: does a job snooze for ever?")
+        entry = self._take(scheduled)
+        if entry is None:
+            return None
+        try:
+            outcome = await adispatch(workers, Delivery(entry.text, entry.crashes))
+        except BaseException:
+            self._crashed(entry)
+            raise
+        return self._settle(entry, outcome)
 
     def start(self) -> None:
         """Run jobs in a daemon thread, as they come due, until `stop`."""
@@ -242,7 +274,7 @@ class MemoryAdapter:
     def _until_due(self) -> float:
         return max(0.001, self._heap[0].due_at - self.clock()) if self._heap else 60.0
 
-    def _take(self, scheduled: bool) -> _Entry | None:
+    def _take(self, scheduled: bool) -> QueueEntry | None:
         while True:
             with self._changed:
                 entry = self._pop()
@@ -254,28 +286,28 @@ class MemoryAdapter:
             else:
                 time.sleep(wait)
 
-    def _pop(self) -> _Entry | None:
+    def _pop(self) -> QueueEntry | None:
         if not self._heap or self._heap[0].due_at > self.clock():
             return None
         entry = heapq.heappop(self._heap)
         self._running[entry.job_id] = entry
         return entry
 
-    def _run(self, entry: _Entry) -> Outcome:
+    def _run(self, entry: QueueEntry) -> Outcome:
         try:
             return dispatch(self._bound(), Delivery(entry.text, entry.crashes))
         except BaseException:
             self._crashed(entry)
             raise
 
-    def _crashed(self, entry: _Entry) -> None:
+    def _crashed(self, entry: QueueEntry) -> None:
         """Shut down from outside in the middle of a run: it counts as a crash, and the job waits again."""
         with self._changed:
             self._running.pop(entry.job_id, None)
             entry.crashes += 1
             heapq.heappush(self._heap, entry)
 
-    def _settle(self, entry: _Entry, outcome: Outcome) -> Ending:
+    def _settle(self, entry: QueueEntry, outcome: Outcome) -> Ending:
         with self._changed:
             self._running.pop(entry.job_id, None)
             match outcome:
@@ -292,19 +324,16 @@ class MemoryAdapter:
                     self._bury(entry, dead)
                     return "dead"
 
-    def _bury(self, entry: _Entry, dead: Dead) -> None:
-        text, worker, organization = entry.text, "?", None
-        if dead.payload is not None:
-            text, worker = dead.payload.dump(), dead.payload.worker
-            organization = dead.payload.organization_id
-        self.dead.append(DeadJob(entry.job_id, text, dead.reason, dead.traceback, self.clock()))
-        _log.error(
-            "job %s of worker %r (organization %s) is dead: %s",
-            entry.job_id,
-            worker,
-            organization,
-            told(dead.error),
-        )
+    def _bury(self, entry: QueueEntry, dead: Dead) -> None:
+        text = entry.text if dead.payload is None else dead.payload.dump()
+        self.dead.append(DeadJob.of(entry.job_id, text, dead.reason, dead.traceback, self.clock()))
+        report(dead, entry.job_id, _log)
+
+
+def _count(endings: Counter[Ending], ending: Ending) -> None:
+    endings[ending] += 1
+    if endings.total() >= MAX_RUNS:
+        raise RuntimeError(f"still not drained after {MAX_RUNS} runs: does a job snooze for ever?")
 
 
 @hookimpl

@@ -1,13 +1,15 @@
 """The contracts: what a host writes (Worker, ScopeBuilder) and what an adapter supplies (Adapter)."""
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import field
+from typing import Final, Literal, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 
 from sigra_workers.args import TenantArgs
+from sigra_workers.errors import DeadJobError
 from sigra_workers.jobs import Job, Payload
+from sigra_workers.records import record
 from sigra_workers.results import Cancel, Result, Snooze
 from sigra_workers.scopes import AuditOnly
 
@@ -48,24 +50,24 @@ class ScopeBuilder(Protocol[ScopeT_co]):
 # -- sending: one receipt a job ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sent:
     """The queue has the job."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Duplicate:
     """The queue has a job of that id already; this one was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rejected:
     """The job was not sent."""
 
     cause: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unknown:
     """The job was sent and the answer was lost."""
 
@@ -75,7 +77,7 @@ class Unknown:
 Receipt: TypeAlias = Sent | Duplicate | Rejected | Unknown
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Outgoing:
     """A job on its way out: as the host made it, and as it travels."""
 
@@ -86,38 +88,45 @@ class Outgoing:
 # -- dispatch: one job in, one thing to carry out ------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Delivery:
     """One job as the queue delivers it.
 
     `payload` is the wire form as it came, whatever its type. `crashes` is how often a process died under
     it since it was last sent. `worker` is the name the transport gives, where it gives one. `outside` are
-    the exceptions by which a queue library stops a running job: they leave no decision.
+    the exceptions by which a queue library stops a running job: they leave no decision. `parsed` is the
+    payload as `Payload.parse` reads it, where the adapter had to: it is the run's, and host code may change
+    its args.
     """
 
-    payload: object
+    payload: object = field(repr=False)
     crashes: int = 0
     worker: str | None = None
     outside: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    parsed: Payload | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Complete:
     """Done: keep `value` where the queue keeps results."""
 
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Again:
-    """Send `payload` again, no earlier than `due_at` (epoch seconds), in one write with ending this run."""
+    """Send `payload` again, to its own queue, no earlier than `due_at` (epoch seconds).
+
+    In one write with ending this run. `error` is what a retry is for.
+    """
 
     payload: Payload
     due_at: float
     why: "Literal['retry', 'snooze', 'unknown_worker', 'early']"
+    error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Dead:
     """File the job as failed for good, and report it once as an error.
 
@@ -129,16 +138,43 @@ class Dead:
     traceback: str | None
     error: BaseException | None
 
+    def failure(self, job_id: str) -> DeadJobError:
+        """What an adapter raises into its queue library; what killed the job is chained."""
+        worker, organization = "?", "?"
+        if self.payload is not None:
+            worker, organization = self.payload.worker, repr(self.payload.organization_id)
+        failure = DeadJobError(job_id, worker, organization, self.reason)
+        failure.__cause__ = self.error
+        return failure
+
 
 Outcome: TypeAlias = Complete | Again | Dead
+
+
+Capability: TypeAlias = Literal["bulk", "dead_jobs", "durable", "results", "stops_sync", "unique_ids"]
+
+CAPABILITIES: Final[Mapping[Capability, str]] = {
+    "bulk": "a batch of jobs is sent in one round trip",
+    "dead_jobs": "dead jobs are listed, sent again and purged",
+    "durable": "jobs outlive the processes that send and run them",
+    "results": "the value of Ok is kept where the queue keeps results",
+    "stops_sync": "a time-out interrupts a def perform, not only an async one",
+    "unique_ids": "a second job of an id that the host gave is refused",
+}
+"""What an adapter may declare, a line each; what keeps jobs safe is no capability, every adapter has it."""
 
 
 class Adapter(Protocol):
     """A queue, as the core sees it. Worker processes bring jobs in with `sigra_workers.dispatch`.
 
     Laws: `send` answers for each job, in order, and never raises; it is safe from many threads and after
-    a fork; making an adapter opens nothing.
+    a fork; making an adapter opens nothing. One that declares "dead_jobs" is a `DeadJobs` too.
     """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the queue can do with these settings, beyond what every adapter does."""
+        ...
 
     def clock(self) -> float:
         """Epoch seconds: `time.time`, or what the caller of the embedded adapter holds."""
@@ -149,7 +185,7 @@ class Adapter(Protocol):
         ...
 
     def send(self, jobs: Sequence[Outgoing], /) -> Sequence[Receipt]:
-        """Hand the jobs to the queue, in one round trip where it can; one bounded wait."""
+        """Hand the jobs to the queue, in one round trip where it can; one bounded wait for the caller."""
         ...
 
     async def asend(self, jobs: Sequence[Outgoing], /) -> Sequence[Receipt]:

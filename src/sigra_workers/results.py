@@ -1,11 +1,12 @@
 """What `perform` returns: `Ok`, `Error`, `Snooze` or `Cancel`, the same on every queue."""
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeAlias, overload
 
 from typing_extensions import TypeVar
+
+from sigra_workers.records import record
 
 MAX_SNOOZE: Final = 366 * 86_400
 """The longest snooze, in seconds: a leap year."""
@@ -14,11 +15,10 @@ R = TypeVar("R", default=object)
 _Ok_co = TypeVar("_Ok_co", covariant=True, default=None)
 
 
-@dataclass(frozen=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Ok(Generic[_Ok_co]):
     """The job is done. `value` is kept where the queue keeps results."""
 
-    __slots__ = ("value",)  # with the decorator's slots Ok[str]("x") fails on Python 3.11
     value: _Ok_co
 
     @overload
@@ -28,18 +28,15 @@ class Ok(Generic[_Ok_co]):
     def __init__(self, value: Any = None) -> None:
         object.__setattr__(self, "value", value)
 
-    def __reduce__(self) -> "tuple[type[Ok[Any]], tuple[_Ok_co]]":
-        return Ok, (self.value,)
 
-
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Error:
     """The job failed: it runs again while attempts are left. `reason` is kept when it dies."""
 
     reason: object
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Snooze:
     """Run the job again, after at least so many seconds. Costs no attempt.
 
@@ -59,7 +56,7 @@ class Snooze:
         object.__setattr__(self, "seconds", seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cancel:
     """The job must not run again: it is dead at once, whatever attempts are left. `reason` is kept."""
 

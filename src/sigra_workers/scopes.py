@@ -1,10 +1,10 @@
 """Audit-only scopes: who a job acts as and where, for the audit trail and for nothing else."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol
 
 from sigra_workers.args import Id, TenantArgs
 from sigra_workers.errors import AuditOnlyScopeError
+from sigra_workers.records import record
 
 
 class AuditOnly:
@@ -41,14 +41,14 @@ class Authorizes(Protocol):
     """True: this scope may authorize."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AuditRef(AuditOnly):
     """An id for the audit trail. Deliberately neither a str nor the host's own user."""
 
     id: Id
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AuditScope(AuditOnly):
     """The scope that the default builder makes: each part is None only where its id is None."""
 

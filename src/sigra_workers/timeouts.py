@@ -1,7 +1,8 @@
 """The watchdog of synchronous code: interrupts the thread of a job when its time is up."""
 
 import _thread
-import ctypes
+import gc
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,11 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 AGAIN: Final = 10.0
 """Seconds until a body that goes on is interrupted again, and that clean-up has at least."""
+STARTS: Final = 10.0
+"""Seconds that an interrupt waits for a thread to begin: on a busy machine one may take that long."""
+_START: Final = ("start", "threading")
+_sys: Final[Any] = sys  # their private parts are not typed
+_threading: Final[Any] = threading
 
 
 class JobInterrupted(BaseException):
@@ -46,7 +52,7 @@ class Limit:
         try:
             _thread.start_new_thread(self._watch, (_thread.get_ident(), self._seconds, begun, over))
             try:
-                begun.acquire()  # for the reason that _outwait_starts gives
+                begun.acquire()  # for the reason that _interrupt gives
                 value = body()
             except BaseException as error:  # the caller decides
                 raised = error
@@ -64,6 +70,8 @@ class Limit:
 
     def hold(self) -> None:
         """No interrupt for 10 s beyond the limit, as for clean-up; one that was sent lands in here."""
+        if self._seconds is None:
+            return
         state = self._state
         while state.setdefault(claimed := state["round"], "held") != "held" or state["round"] != claimed:
             time.sleep(0.0005)  # it is just being sent
@@ -85,7 +93,6 @@ class Limit:
         state, wait = self._state, min(seconds, _thread.TIMEOUT_MAX)
         while not over.acquire(timeout=wait):
             if state.setdefault(state["round"], "sent") == "sent":
-                _outwait_starts()
                 _interrupt(thread, JobInterrupted)
                 state["sent"] = True
             state["round"] += 1
@@ -97,18 +104,45 @@ def run_limited(seconds: float | None, body: Callable[[], T]) -> tuple[T | None,
     return Limit(seconds).run(body)
 
 
-def _outwait_starts() -> None:
-    """Wait until no thread is just being started, for at most about 0.1 s.
-
-    Until a thread has begun, Python 3.11 gives it the id of the one that starts it (init_threadstate in
-    Python/pystate.c): the interrupt of a job in `Thread.start` would kill the new thread, and the job would
-    wait for it for ever.
-    """
-    for _ in range(200):
-        if all(thread.ident is not None for thread in threading.enumerate()):
-            return
-        time.sleep(0.0005)
-
-
 def _interrupt(thread: int, exception: type[BaseException]) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(exception))
+    """Raise it in that thread, once a thread that it is just starting has begun.
+
+    Until then Python 3.11 gives the new one the id of its starter (init_threadstate in Python/pystate.c):
+    the interrupt of a job in `Thread.start` would kill it, and the job would wait for it for ever. Without
+    the lock no thread starts another.
+    """
+    import ctypes  # slow to import: where a job is late
+
+    target, raised = ctypes.c_ulong(thread), ctypes.py_object(exception)
+    end = time.perf_counter() + STARTS
+    with _threading._active_limbo_lock:
+        while _is_starting(thread) and time.perf_counter() < end:
+            time.sleep(0.0005)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(target, raised)
+
+
+def _is_starting(thread: int) -> bool:
+    """Whether that thread waits in `Thread.start` for another to begin."""
+    if not _threading._limbo:  # nobody does
+        return False
+    frame = _frames().get(thread)
+    while frame is not None and (frame.f_code.co_name, frame.f_globals.get("__name__")) != _START:
+        frame = frame.f_back
+    new: Any = frame and frame.f_locals.get("self")
+    return new in _threading._limbo and new.ident is None
+
+
+def _frames() -> dict[int, Any]:
+    """What each thread runs.
+
+    Python 3.11 holds a lock meanwhile that every thread needs which begins or ends: a garbage collection in
+    it, and in that a switch of threads, would stop the process for good.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        found: dict[int, Any] = _sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
+    return found

@@ -1,62 +1,67 @@
 """`Workers`: the registry of an application's workers, and its composition root."""
 
 import importlib
+import inspect
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, cast, overload
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 from typing_extensions import ReadOnly, TypedDict, Unpack
 
 from sigra_workers._plugins import Plugins
-from sigra_workers.args import MAX_ARGS_BYTES, Id, check_args
+from sigra_workers.args import MAX_ARGS_BYTES, check_args
 from sigra_workers.audit import Audit
+from sigra_workers.dead import (
+    DeadFilters,
+    DeadJob,
+    DeadJobOrId,
+    DeadJobs,
+    Resend,
+    check_by,
+    check_filters,
+    dead_ids,
+)
 from sigra_workers.errors import (
     DuplicateJobError,
-    DuplicateWorkerError,
     EnqueueError,
     InvalidArgsError,
     InvalidOptionError,
+    InvalidPayloadError,
     InvalidSettingsError,
     InvalidWorkerError,
+    NotDeadError,
     NotFoundError,
+    NotSupportedError,
     UnknownQueueError,
+    log,
+    refuse_unknown,
 )
 from sigra_workers.handles import (
-    NAME,
-    QUEUE,
-    Around,
-    AroundFn,
-    AsyncAround,
-    FunctionHandle,
-    Implementation,
-    SyncAround,
-    WorkerDecorator,
     WorkerHandle,
-    WorkerOptions,
-    args_type_of,
-    check_form,
-    check_name,
-    check_names,
-    inspect_worker,
 )
 from sigra_workers.jobs import (
     Backoff,
     Job,
     JobOptions,
     JobRef,
+    OnDuplicate,
+    Payload,
     check_attempts,
     check_backoff,
     check_due,
     check_id,
+    check_native,
     check_seconds,
     check_timeout,
     new_id,
 )
 from sigra_workers.protocols import (
     Adapter,
-    ArgsT,
     Duplicate,
     Outgoing,
     Receipt,
@@ -64,12 +69,12 @@ from sigra_workers.protocols import (
     ScopeBuilder,
     ScopeT,
     Sent,
-    Worker,
 )
-from sigra_workers.results import R
+from sigra_workers.registry import Registry, check_exceptions
 from sigra_workers.scopes import AuditScope, AuditScopeBuilder
 
-OnDuplicate: TypeAlias = Literal["raise", "skip"]
+P = ParamSpec("P")
+T = TypeVar("T")
 BATCH: Final = 500
 """Jobs that `enqueue_many` hands to the adapter at a time."""
 
@@ -82,7 +87,7 @@ class WorkersOptions(TypedDict, total=False):
     settings: ReadOnly[Mapping[str, Any]]
     """The adapter's connection, such as ``{"url": ...}``."""
     audit: ReadOnly[Audit]
-    """The facade whose failures go to the `audit_failed` hook."""
+    """The facade whose failures go to the hook `sigra_audit_failed`."""
     queues: ReadOnly[Iterable[str]]
     """Queues besides those of the handles."""
     cancel_on: ReadOnly[Sequence[type[Exception]]]
@@ -97,7 +102,7 @@ class WorkersOptions(TypedDict, total=False):
     """Objects or modules with hook implementations."""
 
 
-class Workers(Generic[ScopeT]):
+class Workers(Registry[ScopeT]):
     """An application's workers. Making one opens nothing; write ``Workers[MyScope](...)``.
 
     Raises `InvalidOptionError` for options that are unknown or can't be.
@@ -109,10 +114,12 @@ class Workers(Generic[ScopeT]):
     def __init__(self, *, scope_builder: ScopeBuilder[ScopeT], **options: Unpack[WorkersOptions]) -> None: ...
     def __init__(self, *, scope_builder: Any = None, **options: Unpack[WorkersOptions]) -> None:
         refuse_unknown(options, WorkersOptions)
+        super().__init__(options.get("queues", ()))
         builder: Any = AuditScopeBuilder() if scope_builder is None else scope_builder
         self.scope_builder: Final[ScopeBuilder[ScopeT]] = builder
         if not callable(getattr(builder, "build", None)) or isinstance(builder, type):
             raise InvalidWorkerError(repr(builder), "a scope builder is an object with build(args), no class")
+        self.builds_async: Final = inspect.iscoroutinefunction(builder.build)
         self.adapter_name: Final = options.get("adapter", "memory")
         self.settings: Final[Mapping[str, Any]] = dict(options.get("settings", {}))
         self.audit: Final = check_audit(options.get("audit"))
@@ -125,137 +132,40 @@ class Workers(Generic[ScopeT]):
             "max_args_bytes", options.get("max_args_bytes", MAX_ARGS_BYTES)
         )
         self.plugins: Final = Plugins(options.get("plugins", ()))
-        self._queues = {*check_names("queues", options.get("queues", ()), QUEUE)}
-        self._handles: dict[str, WorkerHandle[ScopeT, Any, Any]] = {}
-        self._arounds: list[Around] = []
         self._adapter: Adapter | None = None
         self._making = threading.Lock()
+        _every.add(self)
         self.audit.on_failure(self._audit_failed)
-
-    # -- registering -----------------------------------------------------------------------------------
-
-    def declare(
-        self, name: str, args_type: type[ArgsT], /, **options: Unpack[WorkerOptions]
-    ) -> WorkerHandle[ScopeT, ArgsT, object]:
-        """A handle that enqueues without the implementation: for web processes and other services."""
-        handle: WorkerHandle[ScopeT, ArgsT, object]
-        handle = WorkerHandle(**self._parts(name, args_type, options))
-        self._add(handle)
-        return handle
-
-    def register(
-        self, worker: Worker[ScopeT, ArgsT, R], /, *, name: str, **options: Unpack[WorkerOptions]
-    ) -> WorkerHandle[ScopeT, ArgsT, R]:
-        """Declare and implement in one, with the args type that annotates `perform`'s second parameter."""
-        implementation = inspect_worker(worker)
-        args_type = args_type_of(implementation.perform, implementation.label)
-        handle: WorkerHandle[ScopeT, ArgsT, R]
-        handle = WorkerHandle(**self._parts(name, args_type, options))
-        self.check_arounds(implementation)
-        self._add(handle)
-        handle.implementation = implementation
-        return handle
-
-    def worker(self, *, name: str, **options: Unpack[WorkerOptions]) -> WorkerDecorator[ScopeT]:
-        """Register a function: ``@workers.worker(name="reports.build")``."""
-
-        def decorate(function: Callable[[Any, Any], Any], /) -> Any:
-            implementation = inspect_worker(function)
-            args_type = args_type_of(implementation.perform, implementation.label)
-            handle = FunctionHandle[ScopeT, Any, Any, Any](
-                **self._parts(name, args_type, options), function=function
-            )
-            self.check_arounds(implementation)
-            self._add(handle)
-            handle.implementation = implementation
-            return handle
-
-        return cast("WorkerDecorator[ScopeT]", decorate)
-
-    @overload
-    def around(self, function: SyncAround[ScopeT], /) -> SyncAround[ScopeT]: ...
-    @overload
-    def around(self, function: AsyncAround[ScopeT], /) -> AsyncAround[ScopeT]: ...
-    @overload
-    def around(self, function: SyncAround[ScopeT], twin: AsyncAround[ScopeT], /) -> SyncAround[ScopeT]: ...
-    def around(self, function: AroundFn, twin: Any = None, /) -> AroundFn:
-        """Put a generator function around every `perform`, in the order of registration.
-
-        It yields once. A `def` one serves every worker, an `async def` one async workers only, unless
-        both are given as a pair. Raise in it to fail the run; what it swallows still counts.
-        """
-        around = Around.of(function, twin)
-        for handle in self.handles:
-            if handle.implementation is not None:
-                around.check(handle.implementation)
-        self._arounds.append(around)
-        return function
-
-    @property
-    def arounds(self) -> Sequence[Around]:
-        """The arounds, outermost first."""
-        return self._arounds
-
-    @property
-    def handles(self) -> list[WorkerHandle[ScopeT, Any, Any]]:
-        """Every handle, in the order of declaration."""
-        return list(dict.fromkeys(self._handles.values()))
-
-    @property
-    def queues(self) -> list[str]:
-        """Every queue that a job may go to, sorted."""
-        return sorted(self._queues)
-
-    def find(self, name: str) -> WorkerHandle[ScopeT, Any, Any] | None:
-        """The handle of that name or alias."""
-        return self._handles.get(name)
-
-    def check_arounds(self, worker: Implementation, /) -> None:
-        """Refuse a worker that an around can't serve."""
-        for around in self._arounds:
-            around.check(worker)
-
-    def _parts(self, name: str, args_type: Any, options: WorkerOptions) -> dict[str, Any]:
-        refuse_unknown(options, WorkerOptions)
-        label = check_name("name", name, NAME)
-        backoff: Any = options.get("backoff")
-        timeout = options.get("timeout")
-        return {
-            "name": label,
-            "queue": check_name("queue", options.get("queue", "default"), QUEUE),
-            "args_type": args_type,
-            "aliases": check_names("aliases", options.get("aliases", ()), NAME),
-            "max_attempts": check_attempts(options.get("max_attempts", 20)),
-            "backoff": backoff if backoff is None or callable(backoff) else check_backoff(backoff),
-            "timeout": None if timeout is None else check_timeout(timeout),
-            "cancel_on": check_exceptions(options.get("cancel_on", ())),
-            "sender": self,
-            "form": check_form(label, args_type),
-        }
-
-    def _add(self, handle: WorkerHandle[ScopeT, Any, Any]) -> None:
-        names = (handle.name, *handle.aliases)
-        for name in names:
-            if name in self._handles or names.count(name) > 1:
-                raise DuplicateWorkerError(name, "is declared already: a name or alias has one worker")
-        self._handles.update(dict.fromkeys(names, handle))
-        self._queues.add(handle.queue)
 
     # -- making and sending ------------------------------------------------------------------------------
 
     @property
     def adapter(self) -> Adapter:
         """The adapter, made when first asked for; raises `AdapterNotFoundError`, `InvalidSettingsError`."""
+        found = self._adapter
+        if found is None:
+            with self._making:
+                found = self._adapter
+                found = self.plugins.adapter(self.adapter_name, self.settings) if found is None else found
+                self._adapter = found
+        return found
+
+    @contextmanager
+    def using(self, adapter: Adapter, /) -> Generator[None]:
+        """Put another adapter in place for a block, in every thread: for tests."""
         with self._making:
-            if self._adapter is None:
-                self._adapter = self.plugins.adapter(self.adapter_name, self.settings)
-        return self._adapter
+            before, self._adapter = self._adapter, adapter
+        try:
+            yield
+        finally:
+            with self._making:
+                self._adapter = before
 
     def new(self, worker: WorkerHandle[Any, Any, Any], args: Any, options: JobOptions, /) -> Job[Any]:
         """What ``handle.new`` does."""
         refuse_unknown(options, JobOptions)
         queue = options.get("queue", worker.queue)
-        if queue not in self._queues:
+        if not isinstance(cast("object", queue), str) or queue not in self._queues:
             raise UnknownQueueError(queue, self.queues)
         job_id = options.get("job_id")
         backoff: Backoff | None = options.get("backoff")
@@ -273,8 +183,9 @@ class Workers(Generic[ScopeT]):
             schedule_in=schedule_in,
             schedule_at=schedule_at,
             given_id=job_id is not None,
-            native=dict(options.get("native", {})),
+            native=check_native(options["native"]) if "native" in options else {},
             args_json=check_args(worker.name, args, worker.form, self.max_args_bytes),
+            sender=self,
         )
         if job.given_id or job.native:
             self.adapter.check(job)
@@ -294,7 +205,7 @@ class Workers(Generic[ScopeT]):
     def enqueue_many(
         self, jobs: Iterable[Job[Any]], /, *, on_duplicate: OnDuplicate = "raise"
     ) -> list[JobRef]:
-        """Send jobs in batches; their `JobRef`s in order. After a failed batch nothing more is sent.
+        """Send jobs in batches; returns a `JobRef` each, in order. After a failed batch nothing more is sent.
 
         Raises `EnqueueError` with what was accepted, rejected (the jobs not sent included) and is
         unknown; `DuplicateJobError` for an id that exists, unless ``on_duplicate="skip"``.
@@ -302,7 +213,9 @@ class Workers(Generic[ScopeT]):
         refs: list[JobRef] = []
         rest = iter(self._checked(jobs, on_duplicate))
         while batch := self._batch(rest):
-            self._settle(batch, self.adapter.send(batch), refs, rest, on_duplicate)
+            with self.plugins.sending(self.adapter_name, batch) as sending:
+                sending.receipts = self.adapter.send(sending.batch)
+            self._settle(batch, sending.receipts, refs, rest, on_duplicate)
         return refs
 
     async def aenqueue_many(
@@ -312,7 +225,9 @@ class Workers(Generic[ScopeT]):
         refs: list[JobRef] = []
         rest = iter(self._checked(jobs, on_duplicate))
         while batch := self._batch(rest):
-            self._settle(batch, await self.adapter.asend(batch), refs, rest, on_duplicate)
+            with self.plugins.sending(self.adapter_name, batch) as sending:
+                sending.receipts = await self.adapter.asend(sending.batch)
+            self._settle(batch, sending.receipts, refs, rest, on_duplicate)
         return refs
 
     def _batch(self, jobs: Iterator[Job[Any]]) -> list[Outgoing]:
@@ -353,7 +268,7 @@ class Workers(Generic[ScopeT]):
             match receipt:
                 case Sent():
                     refs.append(sent.payload.ref())
-                    self._enqueued(refs[-1], sent.payload.args["organization_id"])
+                    self._enqueued(refs[-1], sent.payload)
                 case Duplicate() if on_duplicate == "skip":
                     refs.append(sent.payload.ref(duplicate=True))
                 case Duplicate():
@@ -371,11 +286,119 @@ class Workers(Generic[ScopeT]):
             raise DuplicateJobError(accepted, rejected, unknown, duplicates)
         raise EnqueueError(accepted, rejected, unknown) from cause
 
-    def _enqueued(self, ref: JobRef, organization: Id | None) -> None:
-        self.plugins.tell(lambda hook: hook.sigra_enqueued(job=ref, organization_id=organization))
+    # -- dead jobs -------------------------------------------------------------------------------------
+
+    def dead(self, **filters: Unpack[DeadFilters]) -> list[DeadJob]:
+        """Jobs of these workers or queues that will not run again by themselves, latest first.
+
+        Those of another application in the same database are found by `ids` alone. One that can't be read
+        (`worker` is None) may be of either: it is listed unless filters ask for what it says. Raises
+        `NotSupportedError` where the adapter keeps none, `InvalidOptionError` for a wrong filter.
+        """
+        check_filters(filters)
+        if "ids" in filters:
+            return [*self._dead_jobs.dead_jobs(filters)]
+        wider = dict[str, object](filters)
+        limit = cast("int | None", wider.pop("limit", None))
+        found = self._dead_jobs.dead_jobs(cast("DeadFilters", wider))
+        return [*islice((job for job in found if self._is_ours(job)), limit)]
+
+    async def adead(self, **filters: Unpack[DeadFilters]) -> list[DeadJob]:
+        """Async twin of `dead`."""
+        return await _in_thread(self.dead, **filters)
+
+    def resend(self, jobs: DeadJobOrId | Iterable[DeadJobOrId], /, *, by: str) -> list[JobRef]:
+        """Send dead jobs again: same id, args and actor, attempts from 1. `by` is who does, for the record.
+
+        However many do so at once, each job is sent once: raises `NotDeadError` for those that are not dead
+        (any more), `EnqueueError` for those that the queue did not take, both behind sending the others.
+        """
+        check_by(by)
+        shelf, refs = self._dead_jobs, list[JobRef]()
+        ids = dead_ids(jobs)
+        missing, rejected, unknown = list[str](), list[str](), list[str]()
+        cause: Exception | None = None
+        for start in range(0, len(ids), BATCH):
+            page = ids[start : start + BATCH]
+            try:
+                found = {job.id: job for job in shelf.dead_jobs({"ids": page})}
+            except Exception as error:  # of the queue's client: those before it were sent
+                cause = error
+                rejected += ids[start:]
+                break
+            missing += [job_id for job_id in page if job_id not in found]
+            again = list[Resend]()
+            for job in found.values():
+                try:
+                    again.append(Resend(job, self._again(job, by)))
+                except (InvalidPayloadError, UnknownQueueError) as error:
+                    rejected.append(job.id)
+                    cause = error
+            for resend, receipt in zip(again, shelf.resend(again), strict=True):
+                match receipt:
+                    case Sent():
+                        refs.append(resend.payload.ref())
+                        log().info("job %s is sent again by %r", resend.dead.id, by)
+                        self._enqueued(refs[-1], resend.payload)
+                    case Duplicate():
+                        missing.append(resend.dead.id)
+                    case Rejected(cause):
+                        rejected.append(resend.dead.id)
+                    case lost:
+                        cause = lost.cause
+                        unknown.append(resend.dead.id)
+        accepted = [ref.id for ref in refs]
+        if missing:
+            raise NotDeadError(accepted, [*missing, *rejected], unknown, missing) from cause
+        if cause is not None:
+            raise EnqueueError(accepted, rejected, unknown) from cause
+        return refs
+
+    def _again(self, job: DeadJob, by: str) -> Payload:
+        """The job's next run, on a queue that somebody reads."""
+        payload = job.again(by, self.adapter.clock())
+        if payload.queue not in self._queues:
+            raise UnknownQueueError(payload.queue, self.queues)
+        return payload
+
+    async def aresend(self, jobs: DeadJobOrId | Iterable[DeadJobOrId], /, *, by: str) -> list[JobRef]:
+        """Async twin of `resend`."""
+        return await _in_thread(self.resend, jobs, by=by)
+
+    def purge(self, jobs: DeadJobOrId | Iterable[DeadJobOrId], /) -> int:
+        """Forget dead jobs for good, such as ``workers.dead(organization=...)``; how many there were.
+
+        Of ``workers.dead()`` leave out those whose `worker` is None, where another application has the same
+        database: they may be its own.
+        """
+        return self._dead_jobs.purge(dead_ids(jobs))
+
+    async def apurge(self, jobs: DeadJobOrId | Iterable[DeadJobOrId], /) -> int:
+        """Async twin of `purge`."""
+        return await _in_thread(self.purge, jobs)
+
+    def _is_ours(self, job: DeadJob) -> bool:
+        """Whether a dead job is this application's; one that nobody can read is everybody's."""
+        return job.worker is None or job.queue in self._queues or self.find(job.worker) is not None
+
+    @property
+    def _dead_jobs(self) -> DeadJobs:
+        if "dead_jobs" not in self.adapter.capabilities:
+            raise NotSupportedError(self.adapter_name, "dead_jobs")
+        return cast("DeadJobs", self.adapter)
+
+    def _enqueued(self, ref: JobRef, payload: Payload) -> None:
+        if self.plugins.hears("sigra_enqueued"):
+            organization = payload.organization_id
+            self.plugins.tell(
+                "sigra_enqueued", lambda hook: hook.sigra_enqueued(job=ref, organization_id=organization)
+            )
 
     def _audit_failed(self, action: str, fields: tuple[str, ...], error: BaseException) -> None:
-        self.plugins.tell(lambda hook: hook.sigra_audit_failed(action=action, fields=fields, exception=error))
+        self.plugins.tell(
+            "sigra_audit_failed",
+            lambda hook: hook.sigra_audit_failed(action=action, fields=fields, exception=error),
+        )
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -398,9 +421,24 @@ class Workers(Generic[ScopeT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from sigra_workers.loops import in_thread
+        await _in_thread(self.close)
 
-        await in_thread(self.close)
+
+async def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    from sigra_workers.loops import in_thread  # asyncio is only imported where a loop runs
+
+    return await in_thread(function, *args, **kwargs)
+
+
+_every: Final[weakref.WeakSet[Workers[Any]]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for workers in _every:
+        workers._making = threading.Lock()  # pyright: ignore[reportPrivateUsage]  # another thread may have had it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def load_workers(path: str, /) -> Workers[Any]:
@@ -428,15 +466,6 @@ def load_workers(path: str, /) -> Workers[Any]:
     return workers
 
 
-def refuse_unknown(options: Mapping[str, object], known: Any) -> None:
-    """Refuse options that a TypedDict does not list."""
-    for name in options:
-        if name not in known.__annotations__:
-            raise InvalidOptionError(
-                name, f"there is no such option, known are {sorted(known.__annotations__)}"
-            )
-
-
 def check_bytes(option: str, value: object) -> int:
     """A number of bytes, or `InvalidOptionError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -451,11 +480,3 @@ def check_audit(audit: object) -> Audit:
             "Workers", f"audit is of type {type(audit).__name__}, expected Audit(sink)"
         )
     return audit or Audit()
-
-
-def check_exceptions(value: object) -> tuple[type[Exception], ...]:
-    """A sequence of exception classes, or `InvalidOptionError`."""
-    found = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (value,)
-    if not all(isinstance(item, type) and issubclass(item, Exception) for item in found):
-        raise InvalidOptionError("cancel_on", "expected a sequence of exception classes")
-    return cast("tuple[type[Exception], ...]", found)

@@ -60,6 +60,13 @@ class Trail(JsonLines):
         """Keep one event."""
         self.append(event_dict(event))
 
+    def read(self) -> list[dict[str, Any]]:
+        """The events, each once."""
+        events: dict[str, dict[str, Any]] = {}
+        for line in super().read():
+            events.setdefault(line["event_id"], line)
+        return [*events.values()]
+
 
 class Diary:
     """Notes how each run ended."""

@@ -140,7 +140,9 @@ def _report(jobs: "list[Job[Any]]", ended: dict[str, str], events: list[dict[str
     args = {job.id: job.args for job in jobs}
     wrong = [event for event in events if not _is_own(event, args[event["job_id"]])]
     missing = len(args) - len(ended)
-    print(f"\n{len(events)} events, {len(wrong)} with another job's ids; {missing} jobs did not end")
+    own = f"{len(wrong)} with another job's ids" if wrong else "each with the ids of its job"
+    over = f"{missing} of {len(args)} jobs did not end" if missing else f"all {len(args)} jobs ended"
+    print(f"\n{len(events)} events, {own}; {over}")
     return 1 if wrong or missing or not events else 0
 
 
