@@ -57,8 +57,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def reach(url: str) -> "Redis":
-    """A client of that Redis, which answers."""
+def reach(url: str) -> Any:
+    """A client of that Redis, which answers; untyped, as its answers are unions."""
     connection = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
     try:
         connection.ping()
@@ -148,7 +148,7 @@ class RedisServer:
 
         eventually(answers, f"a redis-server on port {self.port}")
 
-    def client(self) -> "Redis":
+    def client(self) -> Any:
         return Redis.from_url(self.url, socket_timeout=10)
 
 
@@ -158,7 +158,7 @@ class Harness:
 
     url: str
     folder: Path
-    connection: "Redis"
+    connection: Any
     serializer: str = "json"
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     processes: list[Process] = field(default_factory=list[Process])
@@ -261,12 +261,16 @@ class Harness:
         return [pid for pid in found if pid != os.getpid()]
 
     def _sweep(self) -> None:
+        ours: set[str] = set()
         for key in self.connection.scan_iter("rq:job:*", count=1000, _type="hash"):
             origin = cast("bytes | None", self.connection.hget(key, "origin"))
             if (origin or b"").startswith(self.prefix.encode()):
                 job_id = key.decode().removeprefix("rq:job:")
-                rest = (f"rq:results:{job_id}", f"rq:executions:{job_id}", f"sigra-workers:claim:{job_id}")
-                self.connection.delete(key, *rest)
+                self.connection.delete(key, f"rq:results:{job_id}", f"rq:executions:{job_id}")
+                ours.add(job_id)
+        for key in self.connection.scan_iter("sigra-workers:rq:run:*", count=1000):
+            if key.decode().split(":")[3] in ours:
+                self.connection.delete(key)
         for key in self.connection.scan_iter(f"*{self.prefix}*", count=1000):
             self.connection.delete(key)
             self.connection.srem("rq:workers", key)
@@ -331,6 +335,10 @@ class Harness:
             return not rest
 
         eventually(done, f"{len(job_ids)} jobs to end, such as {rest[:3]}", seconds)
+
+    def record(self, job_id: str) -> str:
+        """The key of the claim on the job."""
+        return f"sigra-workers:rq:run:{job_id}"
 
     # -- what worker processes wrote ---------------------------------------------------------------------
 

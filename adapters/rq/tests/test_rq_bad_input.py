@@ -284,6 +284,7 @@ BAD: Final[dict[str, tuple[Any, str]]] = {
     ),
     "no worker": (payload(worker=...), "field 'worker' is missing"),
     "attempt of the wrong type": (payload(attempt="1"), "field 'attempt' is of type str, expected int"),
+    "id of another job": (payload(id="another"), "its id is another than RQ's own record of it says"),
     "negative attempt": (payload(attempt=-5), "field 'attempt' is -5, expected at least 1"),
     "due at no time": (payload(due_at=1e300), "field 'due_at' is out of range"),
     "args of the wrong type": (payload(args=["org-1"]), "field 'args' is of type list, expected dict"),
@@ -311,7 +312,8 @@ def make_by_hand(rq: Harness, meta: object, retry: int | None) -> str:
     job = queue.create_job(wire.FUNCTION, retry=Retry(max=retry) if retry else None)
     with rq.connection.pipeline() as pipeline:
         queue.enqueue_job(job, pipeline=pipeline)
-        pipeline.hset(job.key, "meta", meta if isinstance(meta, bytes) else json.dumps(meta))
+        text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
+        pipeline.hset(job.key, "meta", text.replace(b"by-hand", job.id.encode()))
         pipeline.execute()
     return str(job.id)
 

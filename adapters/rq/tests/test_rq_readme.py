@@ -1,4 +1,4 @@
-"""The READMEs' way to RQ and the demo, run as they stand there."""
+"""The READMEs' way to RQ, the capability table and the demo, as they stand there."""
 
 import os
 import re
@@ -6,45 +6,61 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from adapters.rq.tests.support import URL, eventually, reach
-from redis import Redis
+from tests.docs.blocks import README, blocks, blocks_of, path, texts
+
+from sigra_workers import CAPABILITIES, AuditScope, Workers
+from sigra_workers_rq import RqAdapter
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
-
-
-def blocks(readme: Path, kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", readme.read_text(), re.DOTALL)
-
-
-def files(readme: Path) -> dict[str, str]:
-    return {m[1]: text for text in blocks(readme, "python") if (m := re.match(r"# (\S+\.py)\n", text))}
+PAGE: Final = "adapters/rq/README.md"
+(REGISTRY,) = texts(PAGE, "python", having="workers = ")
+(BOOT,) = blocks(PAGE, "python", having="boot(")
+COMMANDS: Final = {
+    page: text for page in (README, PAGE) for text in texts(page, "bash", "console", having="rq worker -c")
+}
+FILES: Final = {block.file: block.text for block in blocks_of(README) if block.file}
 
 
 def test_both_readmes_have_the_same_boot_file() -> None:
-    ours = files(ROOT / "adapters/rq/README.md")
-    assert ours == {"app/rq_lifecycle.py": files(ROOT / "README.md")["app/rq_lifecycle.py"]}
+    assert FILES["app/rq_lifecycle.py"] == BOOT.text
 
 
-@pytest.mark.parametrize("readme", ["README.md", "adapters/rq/README.md"])
+def test_its_registry_is_of_rq() -> None:
+    names: dict[str, Any] = {"AuditScope": AuditScope, "Workers": Workers}
+    exec(REGISTRY, names)
+    assert isinstance(names["workers"].adapter, RqAdapter)
+
+
+def test_the_capability_table_is_what_the_adapter_declares() -> None:
+    declared = RqAdapter({"url": URL}).capabilities
+    rows = [
+        f"| `{name}` | {'yes' if name in declared else 'no'} | {what} |"
+        for name, what in CAPABILITIES.items()
+    ]
+    table = "\n".join(["| capability | | |", "|---|---|---|", *rows])
+    assert table in path(PAGE).read_text()
+
+
+@pytest.mark.parametrize("readme", COMMANDS)
 def test_the_first_job_runs_on_rq_with_the_command_of_the_readme(tmp_path: Path, readme: str) -> None:
     reach(URL).close()
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "__init__.py").touch()
     queue = f"lifecycle{os.getpid()}"
-    for name, text in files(ROOT / "README.md").items():
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text.replace('"lifecycle"', repr(queue)))
     environment = {**os.environ, "APP_QUEUE": "rq", "REDIS_URL": URL}
     sent = subprocess.run(
         [sys.executable, "send.py"], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
     assert sent.stdout == f"enqueued accounts.close on {queue}\n"
-    shell = "".join(blocks(ROOT / readme, "console" if readme == "README.md" else "bash"))
-    (command,) = re.findall(r"^(?:\$ )?(rq worker (?:.*\\\n)*.*)", shell, re.MULTILINE)
+    (command,) = re.findall(r"^(?:\$ )?(rq worker (?:.*\\\n)*.*)", COMMANDS[readme], re.MULTILINE)
     words = [queue if word == "lifecycle" else word for word in shlex.split(command)]
     log = tmp_path / "log"
     with log.open("w") as output:
@@ -64,7 +80,7 @@ def sent_id(log: str) -> str:
     return str(re.findall(r"Job OK \((\w+)\)", log)[0])
 
 
-def demo_keys(connection: "Redis") -> set[str]:
+def demo_keys(connection: Any) -> set[str]:
     return {key for key in map(str, connection.keys("rq:*")) if "sigra-demo" in key}
 
 
@@ -78,7 +94,7 @@ def test_the_demo_on_rq_ends_every_job_with_its_own_ids() -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.endswith("11 events, 0 with another job's ids; 0 jobs did not end\n"), ran.stdout
+    assert ran.stdout.endswith("10 events, each with the ids of its job; all 8 jobs ended\n"), ran.stdout
     assert ran.returncode == 0
     left = demo_keys(connection)
     connection.close()

@@ -2,39 +2,47 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
 from rq.job import Job as RqJob
 from rq.job import JobStatus
 
 from sigra_workers import (
-    Duplicate,
+    Capability,
+    DeadFilters,
+    DeadJob,
     InvalidOptionError,
-    InvalidSettingsError,
     Job,
     Outgoing,
     Payload,
     Receipt,
     Rejected,
+    Resend,
     Sent,
     Unknown,
     Workers,
 )
+from sigra_workers.adapters import check_settings, invalid, wrong_type
+from sigra_workers.boot import adapter_of
+from sigra_workers.checks import Check
 from sigra_workers.loops import in_thread
-from sigra_workers_rq import wire
+from sigra_workers.transact import bare, reach
+from sigra_workers_rq import checks, wire
+from sigra_workers_rq.dead import FailedJobs
 
 SERIALIZERS: Final = ("json", "pickle")
 ROUND_TRIP: Final = 5.0
 """Seconds that one round trip to Redis may take, for a connection that the adapter makes."""
 MAX_TTL: Final = 10 * 366 * 86_400
+_SETTINGS: Final = ("connection", "serializer", "url")
+_EXAMPLE: Final = "{'url': 'redis://localhost:6379/0'}"
 _NATIVE: Final[dict[str, type]] = {"at_front": bool, "result_ttl": int, "failure_ttl": int}
 
 
@@ -45,32 +53,27 @@ class RqAdapter:
     (the default) or "pickle", the same as the worker processes' ``--serializer``.
     """
 
+    capabilities: frozenset[Capability] = frozenset(
+        ("bulk", "dead_jobs", "durable", "results", "stops_sync", "unique_ids")
+    )
+
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.clock: Callable[[], float] = time.time
-        unknown = sorted({*settings} - {"url", "connection", "serializer"})
-        if unknown:
-            raise _invalid(f"there is no setting {unknown}, known are 'url', 'connection' and 'serializer'")
-        if ("url" in settings) == ("connection" in settings):
-            raise _invalid(
-                "it takes either 'url' or 'connection', such as {'url': 'redis://localhost:6379/0'}"
-            )
+        check_settings("rq", settings, _SETTINGS, ("url", "connection"), _EXAMPLE)
         self.serializer: Final[str] = settings.get("serializer", "json")
         if self.serializer not in SERIALIZERS:
-            raise _invalid(f"setting 'serializer' is none of {SERIALIZERS}")
+            raise invalid("rq", f"setting 'serializer' is none of {SERIALIZERS}")
         self._owned = "url" in settings
         self._connection: Redis = (
             _connect(settings["url"]) if self._owned else _check_connection(settings["connection"])
         )
         self._queues: dict[str, Queue] = {}
+        self._failed = FailedJobs(self._connection, self.serializer)
 
     @classmethod
     def of(cls, workers: Workers[Any]) -> "RqAdapter":
         """The RQ adapter of `workers`; raises `InvalidSettingsError` where they use another one."""
-        adapter = workers.adapter
-        if not isinstance(adapter, cls):
-            problem = f"these workers use adapter {workers.adapter_name!r}, expected 'rq'"
-            raise InvalidSettingsError("boot", f"{problem}: is it chosen here as it is by the sender?")
-        return adapter
+        return adapter_of(workers, cls, "rq")
 
     @property
     def connection(self) -> Redis:
@@ -102,7 +105,7 @@ class RqAdapter:
     def send(self, jobs: Sequence[Outgoing], /) -> list[Receipt]:
         """One transaction for all jobs but those with an id of the host, which are checked one by one."""
         try:
-            self._reach()
+            reach(self._connection)
         except (RedisError, OSError) as error:
             return [Rejected(error) for _ in jobs]
         answers: dict[int, Receipt] = {}
@@ -122,21 +125,32 @@ class RqAdapter:
         """`send` in a thread of our own."""
         return await in_thread(self.send, jobs)
 
+    # -- the DeadJobs protocol ---------------------------------------------------------------------------
+
+    def dead_jobs(self, filters: DeadFilters, /) -> Generator[DeadJob]:
+        """Our jobs in RQ's failed registries, latest first."""
+        return self._failed.find(filters)
+
+    def resend(self, jobs: Sequence[Resend], /) -> list[Receipt]:
+        """One transaction a job, which takes it out of the failed registry into its queue."""
+        return [*self._failed.resend(jobs)]
+
+    def purge(self, ids: Sequence[str], /) -> int:
+        """Delete failed jobs."""
+        return self._failed.purge(ids)
+
+    # -- the Checks protocol -----------------------------------------------------------------------------
+
+    def checks(self, workers: Workers[Any], /) -> list[Check]:
+        """What ``sigra-workers doctor`` looks for: Redis, worker processes, and what lies in the queues."""
+        return checks.checks(self, workers)
+
     def close(self) -> None:
         """Close the connections the adapter made; a connection of the host is the host's."""
         if self._owned:
             self._connection.close()
 
     # -- sending ---------------------------------------------------------------------------------------
-
-    def _reach(self) -> None:
-        """Connect, so that what fails from here on was sent."""
-        pool: Any = self._connection.connection_pool
-        try:
-            link = pool.get_connection()
-        except TypeError:  # redis-py 5 wants the name of a command
-            link = pool.get_connection("PING")
-        pool.release(link)
 
     def _send_all(self, jobs: Sequence[Outgoing]) -> Receipt:
         by_queue: dict[str, list[Outgoing]] = {}
@@ -150,11 +164,21 @@ class RqAdapter:
                             self._scheduled(sent), due(sent.payload), pipeline=pipeline
                         )
                 for name, group in by_queue.items():
-                    data = [Queue.prepare_data(**_data(sent)) for sent in group]
-                    self.queue(name).enqueue_many(data, pipeline=pipeline)
+                    _enqueue(self.queue(name), group, pipeline)
             except Exception as error:  # what RQ refuses; nothing was sent yet
                 return Rejected(error)
-            return _answer(pipeline.execute)
+            failed: list[Exception] = []
+
+            def execute() -> None:
+                replies: list[object] = pipeline.execute(raise_on_error=False)
+                failed.extend(reply for reply in replies if isinstance(reply, Exception))
+
+            answer = wire.answer(execute)
+            if not failed:
+                return answer
+            # Redis refused a part of the transaction, such as a queue whose key is one of the host's.
+            places = {(sent.payload.queue, sent.payload.due_at is None) for sent in jobs}
+            return Rejected(bare(failed[0])) if len(places) == 1 else Unknown(bare(failed[0]))
 
     def _send_unique(self, sent: Outgoing) -> Receipt:
         queue = self.queue(sent.payload.queue)
@@ -166,7 +190,7 @@ class RqAdapter:
             else:
                 queue.schedule_job(self._scheduled(sent), due(sent.payload), unique=True)
 
-        return _answer(send)
+        return wire.answer(send)
 
     def _scheduled(self, sent: Outgoing) -> RqJob:
         job = self._create(sent, JobStatus.SCHEDULED)
@@ -178,6 +202,25 @@ class RqAdapter:
         data = _data(sent)
         del data["at_front"]
         return self.queue(sent.payload.queue).create_job(**data, status=status)
+
+
+def _enqueue(queue: Queue, jobs: Iterable[Outgoing], pipeline: Any) -> None:
+    """Jobs into their queue, in order: RQ makes the first of a kind, and the others are written like it.
+
+    To make one takes RQ several times as long as to write it, and few of its fields are a job's own.
+    """
+    kinds: dict[tuple[object, ...], dict[str, Any]] = {}
+    for sent in jobs:
+        payload, native = sent.payload, sent.job.native
+        kind = (wire.timeout(payload), wire.budget(payload), *map(native.get, _NATIVE))
+        alike = kinds.get(kind)
+        if alike is None:
+            (job,) = queue.enqueue_many([Queue.prepare_data(**_data(sent))], pipeline=pipeline)
+            kinds[kind] = job.to_dict(include_meta=False)
+            continue
+        own = {"description": wire.description(payload), "meta": queue.serializer.dumps(wire.meta(payload))}
+        pipeline.hset(RqJob.key_for(payload.id), mapping=alike | own)
+        queue.push_job_id(payload.id, pipeline=pipeline, at_front=bool(native.get("at_front")))
 
 
 def due(payload: Payload) -> datetime:
@@ -200,22 +243,9 @@ def _data(sent: Outgoing) -> dict[str, Any]:
     }
 
 
-def _answer(send: Callable[[], object]) -> Receipt:
-    try:
-        send()
-    except DuplicateJobError:
-        return Duplicate()
-    except ResponseError as error:
-        # Redis refused the transaction. redis-py puts the whole command, our payload included, in front.
-        return Rejected(type(error)(str(error).rpartition("caused error: ")[2]))
-    except (RedisError, OSError) as error:
-        return Unknown(error)
-    return Sent()
-
-
 def _connect(url: object) -> Redis:
     if not isinstance(url, str):
-        raise _invalid(f"setting 'url' is of type {type(url).__name__}, expected str")
+        raise wrong_type("rq", "url", url, "str")
     try:
         # No silent second sending: whether a lost answer means a lost job is for the caller to decide.
         pool = BlockingConnectionPool.from_url(
@@ -227,19 +257,14 @@ def _connect(url: object) -> Redis:
             retry=RedisRetry(NoBackoff(), 0),
         )
         return Redis.from_pool(pool)
-    except ValueError as error:
-        raise _invalid("setting 'url' is no Redis URL, such as redis://localhost:6379/0") from error
+    except ValueError:  # whose text may hold a part of the password
+        raise invalid("rq", "setting 'url' is no Redis URL, such as redis://localhost:6379/0") from None
 
 
 def _check_connection(connection: object) -> Redis:
     if not isinstance(connection, Redis):
-        raise _invalid(f"setting 'connection' is of type {type(connection).__name__}, expected redis.Redis")
+        raise wrong_type("rq", "connection", connection, "redis.Redis")
     if connection.connection_pool.connection_kwargs.get("decode_responses"):
-        raise _invalid(
-            "setting 'connection' decodes responses, RQ needs bytes: make it with decode_responses=False"
-        )
+        problem = "decodes responses, RQ needs bytes: make it with decode_responses=False"
+        raise invalid("rq", f"setting 'connection' {problem}")
     return connection
-
-
-def _invalid(problem: str) -> InvalidSettingsError:
-    return InvalidSettingsError("adapter 'rq'", problem)

@@ -21,6 +21,7 @@ class ForeignJobError(SigraWorkersError):
         super().__init__(job_id)
         self.job_id = job_id
 
+    @property
     def message(self) -> str:
         """The job, and where it belongs."""
         return (

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rq import Retry
+
 from rq_host.files import append, folder
 from rq_host.jobs import Gone, StepArgs, host, workers
 from sigra_workers import AuditScope, Cancel, Error, Ok, Result, Snooze, current_job
@@ -38,8 +40,8 @@ def begin(scope: AuditScope, args: StepArgs) -> str:
 
 
 def step(name: str) -> Any:
-    """Do one step: ok, ok:VALUE, object, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit, kill,
-    enqueue or snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
+    """Do one step: ok, ok:VALUE, object, retry, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit,
+    kill, enqueue or snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
     """
     verb, _, rest = name.partition(":")
     match verb:
@@ -47,6 +49,8 @@ def step(name: str) -> Any:
             return Ok(rest or None)
         case "object":
             return Ok(object())
+        case "retry":
+            return Ok(Retry(max=3))
         case "error":
             return Error(rest)
         case "raise":

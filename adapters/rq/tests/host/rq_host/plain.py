@@ -1,8 +1,9 @@
-"""Jobs of the host's own, which know nothing of ours."""
+"""Jobs of the host's own, which note that none of ours runs."""
 
 from rq_host.files import append
+from sigra_workers import current_job
 
 
 def add(first: int, second: int) -> int:
-    append("plain.jsonl", {"sum": first + second})
+    append("plain.jsonl", {"sum": first + second, "job": getattr(current_job(), "id", None)})
     return first + second
