@@ -1,0 +1,1 @@
+"""The host application of the integration tests."""
