@@ -1,0 +1,1 @@
+"""Accounts of organizations, and the jobs about them."""

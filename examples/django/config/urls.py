@@ -1,0 +1,7 @@
+"""The one URL."""
+
+from django.urls import path
+
+from accounts.views import close
+
+urlpatterns = [path("accounts/close", close)]
