@@ -1,12 +1,17 @@
 """Settings of the whole suite."""
 
+import os
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("calm", deadline=None)  # a busy machine is no failure
 settings.load_profile("calm")
+
+# pytest-asyncio warns where it is not configured: a host that a test runs has it where that names it.
+os.environ["PYTEST_ADDOPTS"] = "-p no:asyncio"
 
 
 def take_coverages_lock_in_c() -> None:
@@ -24,3 +29,9 @@ def take_coverages_lock_in_c() -> None:
 
 
 take_coverages_lock_in_c()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with files of slow tests: nothing waits for them at the end, where tests run side by side."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

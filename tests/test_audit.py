@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import inspect
+import io
 import json
 import logging
 import threading
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,18 +27,24 @@ from sigra_workers import (
     AuditScope,
     Error,
     InvalidSettingsError,
+    JsonLinesSink,
     LoggingSink,
     MemorySink,
     Ok,
     Snooze,
     Workers,
     event_dict,
+    event_ecs,
     hookimpl,
 )
 from sigra_workers.audit import FORBIDDEN_KEYS, MAX_METADATA_BYTES
+from sigra_workers.jobs import Numbers
+from sigra_workers.timeouts import JobInterrupted
 
 SECRET = "s3cr3t-value"
 UID = UUID("12345678-1234-5678-1234-567812345678")
+LIKE_OURS = "0123456789abcdef0123456789abcdef"
+"""A job's id, as we make them."""
 
 
 class BrokenSink:
@@ -260,7 +268,9 @@ def test_outside_of_a_job_every_event_has_an_id_of_its_own() -> None:
     assert UUID(written(None).event_id).version == 4
 
 
-def ids_of_a_run(body: Callable[[Audit, Any], object], times: int = 1, **changes: Any) -> list[str]:
+def ids_of_a_run(
+    body: Callable[[Audit, Any], object], times: int = 1, job_id: str = "job-1", **changes: Any
+) -> list[str]:
     """The ids of the events that `body` logs in a job, the run repeated so many times."""
     host = Host()
     found: list[str] = []
@@ -272,7 +282,7 @@ def ids_of_a_run(body: Callable[[Audit, Any], object], times: int = 1, **changes
         return Ok()
 
     host.worker(perform)
-    payload = dataclasses.replace(host.payload(job_id="job-1"), **changes)
+    payload = dataclasses.replace(host.payload(job_id=job_id), **changes)
     for _ in range(times):
         host.deliver(payload)
     return found
@@ -294,7 +304,40 @@ def log_one(audit: Audit, scope: Any) -> None:
 
 
 def test_the_ids_of_a_job_never_change_between_versions() -> None:
-    assert ids_of_a_run(log_one) == ["6348a879-4005-5399-91b9-b4b8f57712d7"]
+    assert ids_of_a_run(log_one) == ["477cb54d-4ae0-5486-b276-7857208f2aa0"]
+    assert ids_of_a_run(log_one, id=LIKE_OURS) == ["7b3040f9-f980-55da-8138-0df200d8e857"]
+
+
+@pytest.mark.parametrize("job_id", ["job-1", LIKE_OURS])
+def test_an_id_of_the_hosts_that_is_used_again_names_other_events(job_id: str) -> None:
+    first = ids_of_a_run(log_one, job_id=job_id)
+    assert ids_of_a_run(log_one, job_id=job_id, enqueued_at=NOW + 86_400) != first
+    assert ids_of_a_run(log_one, job_id=job_id) == first
+
+
+def test_an_id_of_ours_names_the_same_events_however_often_its_job_is_sent() -> None:
+    assert ids_of_a_run(log_one, id=LIKE_OURS) == ids_of_a_run(log_one, id=LIKE_OURS, enqueued_at=NOW + 1)
+
+
+def test_a_retry_knows_an_id_of_the_hosts_that_looks_like_one_of_ours() -> None:
+    def perform(scope: Any, args: Any) -> Any:
+        host.audit.log("account.closed", scope)
+        return Error("not yet")
+
+    host = Host().worker(perform)
+    second = again(host.deliver(host.payload(job_id=LIKE_OURS))).payload
+    host.deliver(second)
+    assert len(host.events) == 1
+
+
+def test_equal_events_of_two_organizations_are_two_whatever_was_logged_before() -> None:
+    def log_all(audit: Audit, scope: Any, *organizations: str) -> None:
+        for organization in organizations:
+            audit.log("report.sent", scope, organization_id=organization)
+
+    both = ids_of_a_run(lambda audit, scope: log_all(audit, scope, "acme", "northwind"))
+    assert ids_of_a_run(lambda audit, scope: log_all(audit, scope, "northwind")) == both[1:]
+    assert len({*both}) == 2
 
 
 def test_a_later_attempt_names_the_same_event_again() -> None:
@@ -322,16 +365,6 @@ def test_what_is_not_part_of_the_name_does_not_change_it() -> None:
     assert ids_of_a_run(body) == ids_of_a_run(log_one)
 
 
-def test_a_target_of_another_type_still_has_a_name_in_a_job() -> None:
-    def body(audit: Audit, scope: Any) -> None:
-        odd: Any = datetime(2030, 1, 1, tzinfo=UTC)
-        audit.log("account.closed", scope, target_id=odd)
-        audit.log("account.closed", scope, organization_id=odd, event_key="1")
-
-    found = ids_of_a_run(body, times=2)
-    assert found[:2] == found[2:]
-
-
 def test_equal_events_of_one_run_are_told_apart_by_their_number() -> None:
     def body(audit: Audit, scope: Any) -> None:
         for _ in range(3):
@@ -340,6 +373,39 @@ def test_equal_events_of_one_run_are_told_apart_by_their_number() -> None:
     found = ids_of_a_run(body, times=2)
     assert len({*found}) == 3
     assert found[:3] == found[3:]
+
+
+@pytest.mark.parametrize("way", ["log", "log_safe", "alog", "alog_safe"])
+def test_what_was_not_written_and_is_logged_again_is_the_same_event(way: str) -> None:
+    ids: list[str] = []
+
+    class Sink:
+        def write(self, event: AuditEvent) -> None:
+            ids.append(event.event_id)
+            if len(ids) in (2, 3):  # it may still be written
+                raise TimeoutError
+
+    def perform(scope: Any, args: Any) -> Any:
+        for _ in range(6):
+            with suppress(TimeoutError):
+                found = getattr(audit, way)("account.closed", scope)
+                if inspect.isawaitable(found):
+                    asyncio.run(cast("Any", found))
+        return Ok()
+
+    audit = Audit(Sink())
+    Host().worker(perform).run()
+    first, second, again, *others = ids
+    assert second == again == others[0]
+    assert len({first, *others}) == 4
+
+
+def test_numbers_that_were_given_back_are_taken_first_the_smallest_before() -> None:
+    numbers = Numbers()
+    assert [numbers.take() for _ in range(4)] == [1, 2, 3, 4]
+    numbers.give_back(3)
+    numbers.give_back(2)
+    assert [numbers.take() for _ in range(3)] == [2, 3, 5]
 
 
 def test_a_failure_and_the_success_after_it_are_two_events_and_a_retry_adds_none() -> None:
@@ -414,8 +480,24 @@ def test_a_reserved_prefix_is_refused() -> None:
     assert audit.log("sigrafs.closed", None).action == "sigrafs.closed"
 
 
+@pytest.mark.parametrize("field", ["actor_id", "effective_user_id", "organization_id", "target_id"])
+@pytest.mark.parametrize("value", [True, 1.5, b"x", object()])
+def test_what_is_no_id_is_refused_by_its_field(field: str, value: Any) -> None:
+    assert refused(**{field: value}).fields == (field,)
+
+
+@pytest.mark.parametrize("field", ["actor_id", "effective_user_id", "organization_id", "target_id"])
+def test_an_id_that_is_a_uuid_becomes_its_text(field: str) -> None:
+    given: Any = {field: UID}
+    assert getattr(written(None, **given), field) == str(UID)
+
+
 def test_an_outcome_that_does_not_exist_is_refused() -> None:
     assert refused(outcome="maybe").fields == ("outcome",)
+
+
+def test_a_key_that_names_nothing_is_refused() -> None:
+    assert refused(event_key="").fields == ("event_key",)
 
 
 def test_fields_that_do_not_exist_are_refused_by_name_and_never_dropped() -> None:
@@ -425,7 +507,7 @@ def test_fields_that_do_not_exist_are_refused_by_name_and_never_dropped() -> Non
 @pytest.mark.parametrize(
     "key",
     [
-        *FORBIDDEN_KEYS,
+        *sorted(FORBIDDEN_KEYS),
         "refresh_token",
         "token_hash",
         "PASSWORD",
@@ -440,6 +522,12 @@ def test_fields_that_do_not_exist_are_refused_by_name_and_never_dropped() -> Non
         "user.password",
         "totp_code",
         "Set-Cookie",
+        "password2_hash",
+        "passwords_old",
+        "authtoken_id",
+        "secretkey",
+        "privateKey",
+        "privatekey",
     ],
 )
 @pytest.mark.parametrize(
@@ -458,7 +546,7 @@ def test_a_key_that_may_hold_a_secret_is_refused_at_any_depth(key: str, wrap: An
 
 
 @pytest.mark.parametrize(
-    "key", ["tokenizer", "secretary", "cookies_eaten", "option", "passwordless", "bottle"]
+    "key", ["tokenizer", "secretary", "monkey", "option", "passwordless", "bottle", "private_keyboard"]
 )
 def test_a_key_that_only_looks_like_one_is_taken(key: str) -> None:
     assert written(None, metadata={key: 1}).metadata == {key: 1}
@@ -469,6 +557,18 @@ def test_the_forbidden_keys_are_a_setting() -> None:
     assert refused(audit, metadata={"customerIban": "DE"}).fields == ("metadata.customerIban",)
     free = Audit(MemorySink(), forbidden_keys=frozenset())
     assert free.log("a.b", None, metadata={"token": 1}).metadata == {"token": 1}
+
+
+@pytest.mark.parametrize("value", [datetime(2030, 1, 1), "2030-01-01T00:00:00Z", 1_893_456_000])  # noqa: DTZ001
+def test_a_time_without_a_zone_or_of_another_type_is_refused(value: Any) -> None:
+    error = refused(occurred_at=value)
+    assert (error.fields, error.problem) == (("occurred_at",), "expected a datetime with a time zone")
+
+
+def test_no_time_given_is_now() -> None:
+    before = datetime.now(UTC)
+    nothing: Any = None
+    assert before <= written(None, occurred_at=nothing).occurred_at <= datetime.now(UTC)
 
 
 def sized(size: int) -> dict[str, str]:
@@ -626,6 +726,18 @@ def test_log_safe_never_raises_whatever_it_is_given(action: Any, scope: Any, fie
     Audit(MemorySink()).log_safe(action, scope, **fields)
 
 
+def test_log_safe_lets_a_jobs_time_out_pass_and_tells_that_the_event_may_be_lost() -> None:
+    def write(event: AuditEvent) -> None:
+        raise JobInterrupted
+
+    sink: Any = SimpleNamespace(write=write)
+    audit, failures = Audit(sink), Failures()
+    audit.on_failure(failures)
+    with pytest.raises(JobInterrupted):
+        audit.log_safe("account.closed", None)
+    assert [(action, fields) for action, fields, _ in failures.told] == [("account.closed", ("sink",))]
+
+
 # -- replacing the sink --------------------------------------------------------------------------------
 
 
@@ -656,6 +768,133 @@ def test_a_replaced_sink_is_seen_by_every_thread() -> None:
         thread.start()
         thread.join()
     assert len(inside.events) == 1
+
+
+# -- in a transaction ------------------------------------------------------------------------------------
+
+
+class TransactionSink:
+    """A `TransactionalSink` that notes which method was called, in which thread, with which transaction."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, AuditEvent, object]] = []
+        self.threads: set[int] = set()
+
+    def write(self, event: AuditEvent, /) -> None:
+        self._note("write", event, None)
+
+    def write_in(self, event: AuditEvent, transaction: Any, /) -> None:
+        self._note("write_in", event, transaction)
+
+    def _note(self, name: str, event: AuditEvent, transaction: object) -> None:
+        self.calls.append((name, event, transaction))
+        self.threads.add(threading.get_ident())
+
+
+class AsyncTransactionSink(TransactionSink):
+    """One with the async twin too."""
+
+    async def awrite_in(self, event: AuditEvent, transaction: Any, /) -> None:
+        await asyncio.sleep(0)
+        self._note("awrite_in", event, transaction)
+
+
+def test_an_event_in_a_transaction_is_handed_to_the_sink_with_it() -> None:
+    sink, session = TransactionSink(), object()
+    event = Audit(sink).log("account.closed", request_scope(), transaction=session, target_id="a1")
+    assert sink.calls == [("write_in", event, session)]
+    assert (event.actor_id, event.target_id) == ("ann", "a1")
+
+
+def test_without_a_transaction_a_transactional_sink_writes_by_itself() -> None:
+    sink = TransactionSink()
+    event = Audit(sink).log("account.closed", None)
+    assert sink.calls == [("write", event, None)]
+
+
+def test_async_code_prefers_the_async_twin_for_its_transaction() -> None:
+    sink, session = AsyncTransactionSink(), object()
+    event = asyncio.run(Audit(sink).alog("account.closed", None, transaction=session))
+    assert sink.calls == [("awrite_in", event, session)]
+
+
+def test_without_the_async_twin_a_transaction_stays_in_the_thread_it_belongs_to() -> None:
+    sink, session = TransactionSink(), object()
+    event = asyncio.run(Audit(sink).alog("account.closed", None, transaction=session))
+    assert sink.calls == [("write_in", event, session)]
+    assert sink.threads == {threading.get_ident()}
+
+
+def test_a_transaction_is_refused_by_name_where_the_sink_cannot_write_in_one() -> None:
+    sink = AsyncSink()
+    audit = Audit(sink)
+    with pytest.raises(AuditError) as caught:
+        audit.log("account.closed", None, transaction=object())
+    with pytest.raises(AuditError) as caught_too:
+        asyncio.run(audit.alog("account.closed", None, transaction=object()))
+    assert (
+        str(caught.value)
+        == str(caught_too.value)
+        == (
+            "audit event 'account.closed' was not written, transaction:"
+            " a AsyncSink can't write in one, expected a TransactionalSink"
+        )
+    )
+    assert caught.value.fields == ("transaction",)
+    assert sink.calls == []
+
+
+def test_a_bad_event_never_reaches_the_transaction() -> None:
+    sink = AsyncTransactionSink()
+    for log in (Audit(sink).log, lambda *args, **more: asyncio.run(Audit(sink).alog(*args, **more))):
+        with pytest.raises(AuditError, match="dotted name"):
+            log("closed", None, transaction=object())
+    assert sink.calls == []
+
+
+def test_what_the_sink_raises_in_a_transaction_reaches_the_caller() -> None:
+    class Broken(TransactionSink):
+        def write_in(self, event: AuditEvent, transaction: Any, /) -> None:
+            raise ConnectionError(SECRET)
+
+    with pytest.raises(ConnectionError):
+        Audit(Broken()).log("account.closed", None, transaction=object())
+    with pytest.raises(ConnectionError):
+        asyncio.run(Audit(Broken()).alog("account.closed", None, transaction=object()))
+
+
+def test_the_safe_methods_take_no_transaction() -> None:
+    sink, failures = TransactionSink(), Failures()
+    audit: Any = Audit(sink)
+    audit.on_failure(failures)
+    audit.log_safe("account.closed", None, transaction=object())
+    asyncio.run(audit.alog_safe("account.closed", None, transaction=object()))
+    assert [fields for _, fields, _ in failures.told] == [("transaction",), ("transaction",)]
+    assert sink.calls == []
+
+
+def test_a_run_that_is_repeated_names_its_events_in_transactions_again() -> None:
+    host, sink = Host(), TransactionSink()
+    audit = Audit(sink)
+
+    def perform(scope: Any, args: Any) -> Any:
+        audit.log("account.closed", scope, transaction=object())
+        return Ok()
+
+    host.worker(perform)
+    payload = host.payload()
+    host.deliver(payload)
+    host.deliver(payload)
+    (_, first, _), (_, second, _) = sink.calls
+    assert first.event_id == second.event_id
+
+
+def test_the_memory_sink_keeps_an_event_whatever_becomes_of_its_transaction() -> None:
+    sink = MemorySink()
+    audit = Audit(sink)
+    event = audit.log("account.closed", None, transaction=object(), event_key="1")
+    asyncio.run(audit.alog("account.closed", None, transaction=object(), event_key="1"))
+    assert sink.events == [event]
 
 
 # -- async twins ---------------------------------------------------------------------------------------
@@ -713,14 +952,53 @@ def test_alog_safe_never_raises_and_tells_the_listeners() -> None:
     assert [fields for _, fields, _ in failures.told] == [("sink",), ("action",)]
 
 
-def test_alog_safe_lets_a_cancellation_pass() -> None:
+def test_alog_safe_lets_a_cancellation_pass_and_tells_that_the_event_may_be_lost() -> None:
     async def awrite(event: AuditEvent) -> None:
-        raise asyncio.CancelledError
+        writing.set_result(None)
+        await asyncio.sleep(60)
+
+    async def cancelled() -> bool:
+        task = asyncio.create_task(audit.alog_safe("account.closed", None))
+        await writing
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
 
     sink: Any = SimpleNamespace(awrite=awrite, write=print)
-    audit = Audit(sink)
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(audit.alog_safe("account.closed", None))
+    audit, failures = Audit(sink), Failures()
+    audit.on_failure(failures)
+    with asyncio.Runner() as runner:
+        writing = runner.get_loop().create_future()
+        assert runner.run(cancelled())
+    assert [(action, fields) for action, fields, _ in failures.told] == [("account.closed", ("sink",))]
+
+
+def test_what_ends_the_process_passes_through_a_listener() -> None:
+    def listener(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    audit = Audit(BrokenSink())
+    audit.on_failure(listener)
+    with pytest.raises(KeyboardInterrupt):
+        audit.log_safe("account.closed", None)
+
+
+def test_a_sink_and_a_listener_that_wait_for_something_cancelled_are_broken_and_stop_nothing() -> None:
+    class Flushing:
+        def write(self, event: AuditEvent) -> None:
+            raise asyncio.CancelledError
+
+        async def awrite(self, event: AuditEvent) -> None:
+            flush = asyncio.ensure_future(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(flush.cancel)
+            await flush
+
+    audit, failures = Audit(Flushing()), Failures()
+    audit.on_failure(lambda *_: Flushing().write(written(None)))
+    audit.on_failure(failures)
+    asyncio.run(audit.alog_safe("account.closed", None))
+    audit.log_safe("account.closed", None)
+    assert [(action, fields) for action, fields, _ in failures.told] == [("account.closed", ("sink",))] * 2
 
 
 # -- sinks ---------------------------------------------------------------------------------------------
@@ -776,6 +1054,111 @@ def test_the_memory_sink_loses_nothing_to_many_threads() -> None:
     assert len(sink.events) == 400
 
 
+FULL = AuditEvent(
+    event_id="6348a879-4005-5399-91b9-b4b8f57712d7",
+    occurred_at=datetime(2030, 1, 1, 12, 30, 15, 123456, timezone(timedelta(hours=2))),
+    action="account.closed",
+    outcome="failure",
+    actor_id=7,
+    actor_type="user",
+    effective_user_id="ann",
+    organization_id=12,
+    target_type="account",
+    target_id=0,
+    metadata={"plan": "pro", "seats": [1, None, 2.5], "none": None, "empty": {}},
+    job_id="job-1",
+    worker="accounts.close",
+    queue="lifecycle",
+    attempt=2,
+)
+BARE = dataclasses.replace(
+    FULL,
+    outcome="success",
+    actor_id=None,
+    actor_type="system",
+    effective_user_id=None,
+    organization_id=None,
+    target_type=None,
+    target_id=None,
+    metadata={},
+    job_id=None,
+    worker=None,
+    queue=None,
+    attempt=None,
+)
+
+
+def test_an_event_in_ecs_has_the_names_of_the_schema_and_ids_as_text() -> None:
+    assert event_ecs(FULL) == {
+        "@timestamp": "2030-01-01T10:30:15.123456Z",
+        "ecs": {"version": "8.11.0"},
+        "event": {
+            "kind": "event",
+            "id": "6348a879-4005-5399-91b9-b4b8f57712d7",
+            "action": "account.closed",
+            "outcome": "failure",
+        },
+        "user": {"id": "7", "effective": {"id": "ann"}},
+        "organization": {"id": "12"},
+        "sigra": {
+            "actor": {"type": "user"},
+            "target": {"type": "account", "id": "0"},
+            "job": {"id": "job-1", "worker": "accounts.close", "queue": "lifecycle", "attempt": 2},
+            "metadata": {"plan": "pro", "seats": [1, None, 2.5], "none": None, "empty": {}},
+            "schema_version": 1,
+        },
+    }
+
+
+def test_ecs_leaves_out_what_is_not_known() -> None:
+    assert event_ecs(BARE) == {
+        "@timestamp": "2030-01-01T10:30:15.123456Z",
+        "ecs": {"version": "8.11.0"},
+        "event": {
+            "kind": "event",
+            "id": "6348a879-4005-5399-91b9-b4b8f57712d7",
+            "action": "account.closed",
+            "outcome": "success",
+        },
+        "sigra": {"actor": {"type": "system"}, "schema_version": 1},
+    }
+
+
+def test_an_account_that_nobody_acted_as_is_told_in_ecs_as_well() -> None:
+    assert event_ecs(dataclasses.replace(BARE, effective_user_id=""))["user"] == {"effective": {"id": ""}}
+    assert event_ecs(dataclasses.replace(BARE, actor_id=0))["user"] == {"id": "0"}
+
+
+def test_the_json_lines_sink_logs_each_event_as_one_line_of_ecs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sigra_workers.audit.trail")
+    metadata = {"text": "two\nlines\r\u2028\u2029 é \U0001f600"}
+    event = Audit(JsonLinesSink()).log("account.closed", request_scope("\ud800"), metadata=metadata)
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+    assert json.loads(line) == event_ecs(event)
+    assert json.loads(line)["sigra"]["metadata"] == metadata
+    assert (record.levelno, vars(record)["audit"]) == (logging.INFO, event_dict(event))
+
+
+def test_a_percent_sign_in_an_event_is_no_format_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="app.audit")
+    Audit(JsonLinesSink("app.audit")).log("account.closed", None, target_id="%s 100%")
+    (record,) = caplog.records
+    assert json.loads(record.getMessage())["sigra"]["target"] == {"id": "%s 100%"}
+
+
+def test_a_json_lines_sink_whose_logger_drops_info_is_no_audit_trail() -> None:
+    failures = Failures()
+    audit = Audit(JsonLinesSink("drops.info"))
+    audit.on_failure(failures)
+    with pytest.raises(AuditError, match=r"logger 'drops.info' drops it: its level is above INFO"):
+        audit.log("account.closed", None)
+    audit.log_safe("account.closed", None)
+    assert [fields for _, fields, _ in failures.told] == [("sink",)]
+
+
 def test_an_event_as_a_dict_is_json_with_its_time_in_utc() -> None:
     at = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     event = written(request_scope(), target_id=uuid4(), metadata={"n": [1]}, occurred_at=at)
@@ -806,8 +1189,23 @@ def test_an_event_has_exactly_the_fields_of_schema_version_1() -> None:
 
 
 def test_a_logger_that_drops_info_is_no_audit_trail() -> None:
-    with pytest.raises(AuditError, match=r"logger 'drops.info' drops INFO"):
+    with pytest.raises(AuditError, match=r"logger 'drops.info' drops it: its level is above INFO"):
         Audit(LoggingSink("drops.info")).log("account.closed", None)
+
+
+def test_a_logger_that_nobody_listens_to_is_no_audit_trail(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("nobody.listens")
+    logger.setLevel(logging.INFO)
+    monkeypatch.setattr(logger, "propagate", False)
+    audit = Audit(LoggingSink(logger))
+    for handler in (None, logging.NullHandler(), logging.StreamHandler()):
+        if handler is not None:
+            handler.setLevel(logging.WARNING)
+            logger.addHandler(handler)
+        with pytest.raises(AuditError, match="drops it: it has no handler for INFO"):
+            audit.log("account.closed", None)
+    logger.addHandler(logging.StreamHandler(io.StringIO()))
+    audit.log("account.closed", None)
 
 
 @pytest.mark.parametrize("sink", [MemorySink, object()])

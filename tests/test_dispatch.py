@@ -6,11 +6,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 from tests.support import KEYS, MODES, NOW, Builder, Host, Kind, Mode, after, again, completed, dead
@@ -35,6 +36,7 @@ from sigra_workers import (
     MissingArgError,
     Ok,
     OrganizationArgs,
+    Payload,
     PayloadVersionError,
     Result,
     Snooze,
@@ -44,6 +46,7 @@ from sigra_workers import (
     current_job,
     dispatch,
     hookimpl,
+    loops,
 )
 
 SECRET = "s3cr3t-value"
@@ -61,6 +64,11 @@ class Interrupt(BaseException):
 class Unprintable:
     def __repr__(self) -> str:
         raise ValueError("no text")
+
+
+class EndingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
 
 
 class UnprintableError(Exception):
@@ -111,6 +119,26 @@ def test_a_retry_keeps_everything_else_of_the_payload(mode: Mode) -> None:
     before = replace(host.payload(), meta={"trace": "t1"}, unknown={"kid": "k1"})
     after = again(host.deliver(before)).payload
     assert after == replace(before, attempt=2, due_at=NOW + 7)
+
+
+@pytest.mark.parametrize("ends", [Error("busy"), Cancel("gone")])
+def test_a_payload_that_the_adapter_has_parsed_is_run_and_what_follows_is_as_it_came(ends: Any) -> None:
+    given: list[Any] = []
+
+    def perform(scope: AuditScope, args: TenantArgs) -> Any:
+        given.append({**args})
+        cast("dict[str, Any]", args)["note"] = "changed"
+        return ends
+
+    host = Host(Mode("dispatch", "def")).worker(perform)
+    text = host.payload({**KEYS, "note": "as it came"}).dump()
+    parsed = Payload.parse(text)
+    outcome = dispatch(host.workers, Delivery(text, crashes=1, parsed=parsed))
+    assert given == [{**KEYS, "note": "as it came"}]
+    assert isinstance(outcome, (Again, Dead))
+    assert outcome.payload is not None
+    assert outcome.payload.args == given[0]
+    assert outcome.payload.attempt == (3 if isinstance(outcome, Again) else 2)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +349,7 @@ def test_an_absent_tenant_key_is_dead_before_any_host_code(
     mode: Mode, args: dict[str, Any], key: str
 ) -> None:
     ran = Ran(mode)
-    found = dead(ran.host.deliver(replace(ran.host.payload(), args=args)))
+    found = dead(ran.host.deliver(replace(ran.host.payload(), args_or_json=args)))
     assert isinstance(found.error, MissingArgError)
     assert found.error.key == key
     assert ran.pieces == []
@@ -330,7 +358,7 @@ def test_an_absent_tenant_key_is_dead_before_any_host_code(
 
 def test_an_absent_key_of_the_workers_own_is_dead_before_any_host_code(mode: Mode) -> None:
     ran = Ran(mode, NoteArgs)
-    found = dead(ran.host.deliver(replace(ran.host.payload({**KEYS, "note": "x"}), args={**KEYS})))
+    found = dead(ran.host.deliver(replace(ran.host.payload({**KEYS, "note": "x"}), args_or_json={**KEYS})))
     assert isinstance(found.error, MissingArgError)
     assert (found.error.key, ran.pieces) == ("note", [])
 
@@ -348,7 +376,7 @@ def test_a_tenant_key_of_a_wrong_type_is_dead_before_any_host_code(
     mode: Mode, args_type: Any, changed: dict[str, Any]
 ) -> None:
     ran = Ran(mode, args_type)
-    found = dead(ran.host.deliver(replace(ran.host.payload(), args={**KEYS, **changed})))
+    found = dead(ran.host.deliver(replace(ran.host.payload(), args_or_json={**KEYS, **changed})))
     assert isinstance(found.error, InvalidArgsError)
     assert ran.pieces == []
 
@@ -606,19 +634,15 @@ def test_nothing_that_host_code_sets_survives_the_run(mode: Mode, end: Callable[
     job = Delivery(host.payload().dump())
 
     async def on_a_loop() -> tuple[str, JobInfo | None]:
-        try:
+        with suppress(KeyboardInterrupt):  # which does not end the loop
             await adispatch(host.workers, job)
-        except KeyboardInterrupt:  # one in a task ends the loop as well
-            raise AssertionError("unreachable") from None
         return REQUEST.get(), current_job()
 
-    try:
-        if mode.way == "dispatch":
+    if mode.way == "dispatch":
+        with suppress(KeyboardInterrupt):
             dispatch(host.workers, job)
-        else:
-            assert asyncio.run(on_a_loop()) == ("none", None)
-    except KeyboardInterrupt:
-        pass
+    else:
+        assert asyncio.run(on_a_loop()) == ("none", None)
     assert (REQUEST.get(), current_job()) == ("none", None)
 
 
@@ -692,7 +716,10 @@ def told_of_no_decision(host: Host) -> bool:
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("by", ["the task", "every task"])
-def test_a_cancelled_dispatch_waits_for_the_thread_of_a_def_worker(times: int, by: str) -> None:
+@pytest.mark.parametrize("builder_kind", ["def", "async def"])
+def test_a_cancelled_dispatch_waits_for_the_thread_of_a_def_worker(
+    times: int, by: str, builder_kind: Kind
+) -> None:
     begun, ended = threading.Event(), threading.Event()
 
     def body(scope: Any, args: Any) -> Ok[None]:
@@ -701,7 +728,8 @@ def test_a_cancelled_dispatch_waits_for_the_thread_of_a_def_worker(times: int, b
         ended.set()
         return Ok()
 
-    host = Host(Mode("adispatch", "def")).worker(body)
+    builder = Builder(builder_kind, lambda args: AuditScope(None, None))
+    host = Host(Mode("adispatch", "def"), scope_builder=builder).worker(body)
 
     async def main() -> None:
         await cancelled(host, begun, times, by)
@@ -709,6 +737,27 @@ def test_a_cancelled_dispatch_waits_for_the_thread_of_a_def_worker(times: int, b
 
     asyncio.run(main())
     assert told_of_no_decision(host)
+
+
+def test_a_dispatch_cancelled_while_it_waits_for_a_thread_never_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free, ran = threading.Event(), list[object]()
+    host = Host(Mode("adispatch", "def")).worker(after(ran.append, Ok()))
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            monkeypatch.setattr(loops, "_pool", lambda name: pool)
+            pool.submit(free.wait, 5)
+            task = asyncio.create_task(adispatch(host.workers, Delivery(host.payload().dump())))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            free.set()
+
+    asyncio.run(main())
+    assert (ran, host.told.names) == ([], [])
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -1003,14 +1052,25 @@ def test_null_actors_are_the_system_actor(mode: Mode) -> None:
 # -- reasons and logs ----------------------------------------------------------------------------------
 
 
+def test_what_ends_the_process_passes_through_a_reason() -> None:
+    class StoppedError(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Host().worker(raising(StoppedError()), max_attempts=1).run()
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
         (returning(Error({"code": 3})), "{'code': 3}"),
         (returning(Error(ValueError("busy"))), "ValueError: busy"),
+        (returning(Error("\ud800")), "\\ud800"),
         (returning(Error(Unprintable())), "an object of type Unprintable"),
         (returning(Cancel(Unprintable())), "cancelled: an object of type Unprintable"),
         (raising(UnprintableError()), "an object of type UnprintableError"),
+        (raising(EndingError()), "an object of type EndingError"),
     ],
 )
 def test_every_reason_has_a_text(mode: Mode, end: Callable[..., Any], reason: str) -> None:
@@ -1071,7 +1131,7 @@ def test_logs_of_jobs_that_never_ran_show_no_args(
     host = Host(mode).worker(returning(Ok()), NoteArgs)
     payload = host.payload({**KEYS, "note": SECRET})
     bad: dict[str, Any] = {
-        "missing": replace(payload, args={"note": SECRET}),
+        "missing": replace(payload, args_or_json={"note": SECRET}),
         "unknown": replace(payload, worker="accounts.open"),
         "broken": payload.dump()[:-1],
         "early": replace(payload, due_at=NOW + 1),

@@ -1,7 +1,9 @@
-"""The example application, run on the embedded adapter."""
+"""The examples: `app`, run on the embedded adapter; the settings of `saas`."""
 
 import asyncio
 import importlib
+import re
+import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_a_legal_hold_cancels_and_open_invoices_snooze(app: App) -> None:
     first = app.web.close_many(app.request(), ["acc_1", "acc_2"])
     second = app.web.close_many(app.request(organization="org_2"), ["acc_3"])
     assert app.queue.drain() == {"complete": 1, "dead": 1, "snooze": 1}
-    assert [dead.job_id for dead in app.queue.dead] == [first[1].id]
+    assert [dead.id for dead in app.queue.dead] == [first[1].id]
     (waiting,) = app.queue.payloads
     assert (waiting.id, waiting.attempt, waiting.snoozes) == (second[0].id, 1, 1)
 
@@ -105,3 +107,32 @@ def test_a_user_who_may_not_close_enqueues_nothing(app: App) -> None:
     with pytest.raises(PermissionError, match="bob"):
         app.web.close(app.web.Request(scope), "acc_1")
     assert app.queue.payloads == []
+
+
+# -- the settings of saas ------------------------------------------------------------------------------
+
+
+def read_by_saas() -> set[str]:
+    """The variables that its modules read."""
+    modules = (module.read_text() for module in (EXAMPLES / "saas").glob("*.py"))
+    return {name for module in modules for name in re.findall(r'"(SAAS_\w+)"', module)}
+
+
+def test_the_readme_of_saas_has_every_variable_that_it_reads() -> None:
+    page = (EXAMPLES / "saas" / "README.md").read_text()
+    table = page.partition("## Settings\n")[2].partition("\n\n")[0]
+    names = re.findall(r"`(SAAS_\w+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    assert sorted(names) == sorted(read_by_saas())
+
+
+def test_make_example_sets_what_saas_reads() -> None:
+    command = ["make", "-n", "example", "ADAPTER=dramatiq", "BROKER=rabbitmq", "PORT=8001"]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, check=True, capture_output=True, text=True)
+    given = dict(re.findall(r"\b(SAAS_\w+)=(\S*)", done.stdout))
+    assert given.keys() <= read_by_saas()
+    assert (given.pop("SAAS_ADAPTER"), given.pop("SAAS_PORT")) == ("dramatiq", "8001")
+    assert {name: url.partition(":")[0] for name, url in given.items()} == {
+        "SAAS_RABBITMQ_URL": "amqp",
+        "SAAS_REDIS_URL": "redis",
+    }
+    assert "tools/servers redis rabbitmq" in done.stdout

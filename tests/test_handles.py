@@ -228,7 +228,7 @@ def test_a_name_that_not_every_queue_can_carry_is_refused(name: Any) -> None:
         assert caught.value.option == [*options][-1]
 
 
-@pytest.mark.parametrize("queue", [*BAD_NAMES, "9lives", "a:b"])
+@pytest.mark.parametrize("queue", [*BAD_NAMES, "9lives", ":a"])
 def test_a_queue_that_not_every_library_can_carry_is_refused(queue: Any) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         new_workers().declare("a", TenantArgs, queue=queue)

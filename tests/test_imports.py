@@ -1,7 +1,6 @@
 """What importing the core costs and needs, and that the distributions stay in step."""
 
 import ast
-import importlib
 import json
 import pkgutil
 import re
@@ -16,9 +15,18 @@ import pytest
 import sigra_workers
 
 ROOT = Path(__file__).parents[1]
-PROJECTS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("adapters/*/pyproject.toml"))]
+ADAPTERS = sorted(ROOT.glob("adapters/*/pyproject.toml"))
+PROJECTS = [ROOT / "pyproject.toml", *ADAPTERS, ROOT / "examples" / "sigra-workers-toy" / "pyproject.toml"]
 QUEUES = ["arq", "celery", "dramatiq", "pika", "psycopg", "redis", "rq", "sqlalchemy", "pytest"]
+SLOW = {
+    *("asyncio", "concurrent.futures", "ctypes", "hashlib", "importlib.metadata"),
+    *("logging", "random", "subprocess", "traceback", "uuid"),
+}
+SOURCES = sorted(Path(sigra_workers.__file__).parent.rglob("*.py"))
 MODULES = sorted(found.name for found in pkgutil.walk_packages(sigra_workers.__path__, "sigra_workers."))
+OF_PYTEST = ("sigra_workers.conformance", "sigra_workers.testing.plugin")
+PRODUCT = [name for name in MODULES if not name.startswith(OF_PYTEST)]
+"""All but the conformance kit and the pytest plugin."""
 
 BLOCKED = """
 import importlib, json, sys
@@ -39,6 +47,13 @@ def python(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT)
 
 
+def imported(code: str = "") -> set[str]:
+    """The modules that come with sigra_workers, and with code that uses it."""
+    lines = ["import json, sys", "before = set(sys.modules)", "import sigra_workers", code]
+    lines.append("print(json.dumps(list(set(sys.modules) - before)))")
+    return {*json.loads(python("-c", "\n".join(lines)).stdout)}
+
+
 def project(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text())["project"]  # type: ignore[no-any-return]
 
@@ -47,8 +62,8 @@ def project(path: Path) -> dict[str, Any]:
 
 
 def test_every_module_of_the_core_imports_without_any_queue_library() -> None:
-    assert len(MODULES) > 15
-    found = json.loads(python("-c", BLOCKED, json.dumps(QUEUES), json.dumps(MODULES)).stdout)
+    assert len(PRODUCT) > 15
+    found = json.loads(python("-c", BLOCKED, json.dumps(QUEUES), json.dumps(PRODUCT)).stdout)
     assert not {*found} & {*QUEUES}
 
 
@@ -70,11 +85,27 @@ def test_a_memory_job_runs_without_any_queue_library() -> None:
     python("-c", f"{BLOCKED}\n{job}", json.dumps(QUEUES), "[]")
 
 
-def test_import_sigra_workers_imports_no_queue_library_and_no_asyncio() -> None:
-    told = python("-X", "importtime", "-c", "import sigra_workers").stderr
-    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
-    assert "sigra_workers" in imported
-    assert not {name.partition(".")[0] for name in imported} & {*QUEUES, "asyncio"}
+def test_import_sigra_workers_imports_no_queue_library_and_nothing_slow_that_only_some_need() -> None:
+    found = imported()
+    assert {"sigra_workers.dispatch", "sigra_workers.workers"} <= found
+    assert not {name.partition(".")[0] for name in found} & {*QUEUES}
+    assert not found & SLOW
+
+
+def test_what_adapters_import_may_be_imported_as_the_process_ends() -> None:
+    found = imported("import sigra_workers.loops, sigra_workers.store, sigra_workers.transact")
+    assert "asyncio" in found
+    assert "concurrent.futures.thread" not in found  # it registers what is to be done at the end
+
+
+def test_making_workers_looks_for_no_distribution_and_starts_no_loop() -> None:
+    made = "sigra_workers.Workers().worker(name='a')(lambda scope, args: sigra_workers.Ok())"
+    assert not imported(made) & {
+        "asyncio",
+        "importlib.metadata",
+        "sigra_workers.memory",
+        "sigra_workers.loops",
+    }
 
 
 def test_the_core_depends_on_two_small_libraries_alone() -> None:
@@ -103,7 +134,8 @@ def test_all_is_literal_sorted_and_without_duplicates() -> None:
 
 def test_all_is_complete() -> None:
     submodules = {name.rpartition(".")[2] for name in MODULES}
-    public = {name for name in vars(sigra_workers) if not name.startswith("_")} - submodules
+    named = {name for name in vars(sigra_workers) if not name.startswith(("_", "@py"))}  # @py: pytest's own
+    public = named - submodules
     assert {*sigra_workers.__all__} == public | {"__version__"} | ({*sigra_workers.__all__} & submodules)
 
 
@@ -117,10 +149,10 @@ def test_init_only_re_exports() -> None:
     assert kinds == {ast.Expr, ast.ImportFrom, ast.Assign}
 
 
-@pytest.mark.parametrize("module", ["sigra_workers", *MODULES])
-def test_every_module_says_in_a_sentence_what_it_is(module: str) -> None:
-    first = (importlib.import_module(module).__doc__ or "").splitlines()[0]
-    assert first.endswith(".")
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_module_says_in_a_sentence_what_it_is(path: Path) -> None:
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert said.partition("\n")[0].endswith(".")
 
 
 # -- versions ------------------------------------------------------------------------------------------
@@ -131,7 +163,7 @@ def test_versions_are_literal_and_in_step(path: Path) -> None:
     assert project(path)["version"] == sigra_workers.__version__
 
 
-@pytest.mark.parametrize("path", PROJECTS[1:], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.parent.name)
 def test_an_adapter_pins_the_core_it_was_released_with_and_has_an_extra(path: Path) -> None:
     pin = f"=={sigra_workers.__version__}"
     found = project(path)
@@ -143,5 +175,5 @@ def test_an_adapter_pins_the_core_it_was_released_with_and_has_an_extra(path: Pa
 def test_every_distribution_is_typed_and_found_by_the_entry_point_of_its_name(path: Path) -> None:
     (package,) = (path.parent / "src").glob("sigra_workers*/py.typed")
     assert package.read_text() == ""
-    name = "memory" if path == PROJECTS[0] else path.parent.name
+    name = "memory" if path == PROJECTS[0] else path.parent.name.removeprefix("sigra-workers-")
     assert [*project(path)["entry-points"]["sigra_workers"]] == [name]

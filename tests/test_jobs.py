@@ -32,7 +32,7 @@ MINIMAL = Payload(
     id="job-1",
     worker="accounts.close",
     queue="default",
-    args={"organization_id": None, "actor_id": None},
+    args_or_json={"organization_id": None, "actor_id": None},
     max_attempts=20,
     enqueued_at=1_800_000_000.0,
 )
@@ -40,7 +40,7 @@ FULL = Payload(
     id="0123456789abcdef0123456789abcdef",
     worker="accounts.close",
     queue="lifecycle",
-    args={
+    args_or_json={
         "organization_id": 7,
         "actor_id": "ann",
         "impersonating_from": "admin",
@@ -116,7 +116,6 @@ def test_a_payload_says_its_version_first() -> None:
         "id",
         "worker",
         "queue",
-        "args",
         "attempt",
         "max_attempts",
         "snoozes",
@@ -126,7 +125,26 @@ def test_a_payload_says_its_version_first() -> None:
         "enqueued_at",
         "due_at",
         "meta",
+        "args",
     ]
+
+
+def test_a_payload_is_equal_to_what_says_the_same() -> None:
+    text = dataclasses.replace(FULL, args_or_json=json.dumps(FULL.args))
+    assert (text == FULL, text.args, Payload.parse(text.dump())) == (True, FULL.args, FULL)
+    others = [
+        dataclasses.replace(FULL, args_or_json=json.dumps({**FULL.args, "account_id": "e"})),
+        dataclasses.replace(FULL, attempt=4),
+        dataclasses.replace(FULL, unknown={"kid": "1"}),
+        FULL.dump(),
+    ]
+    assert [other for other in others if other == FULL] == []
+
+
+def test_the_args_of_a_job_on_its_way_out_are_a_fresh_copy() -> None:
+    payload = dataclasses.replace(FULL, args_or_json=json.dumps(FULL.args))
+    payload.args["rows"].append("changed")
+    assert payload == FULL
 
 
 def test_fields_that_are_not_known_are_kept_and_passed_on() -> None:
@@ -323,20 +341,22 @@ def test_every_look_at_the_args_is_a_fresh_copy() -> None:
 def test_a_job_survives_pickling_and_can_be_subscripted() -> None:
     job = new(schedule_in=5)
     assert pickle.loads(pickle.dumps(job)) == job
-    assert Job[CloseArgs](**vars(job)) == job
+    assert Job[CloseArgs](**{f.name: getattr(job, f.name) for f in dataclasses.fields(job)}) == job
 
 
 def test_each_job_has_an_id_of_its_own_before_it_is_sent() -> None:
     one, two = new(), new()
     assert one.id != two.id
     assert not one.given_id
+    assert not one.payload(NOW).given_id
     assert one.payload(NOW).id == one.id
 
 
-@pytest.mark.parametrize("job_id", ["a", "A-b_9", "x" * 128])
+@pytest.mark.parametrize("job_id", ["a", "A-b_9", "x" * 128, "0" * 32])  # the last looks like ours
 def test_a_job_id_of_the_host_is_kept(job_id: str) -> None:
     job = new(job_id=job_id)
     assert (job.id, job.given_id) == (job_id, True)
+    assert job.payload(NOW).given_id
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "a.b", "a:b", "a/b", "é", "a\n", "x" * 129, 5, b"a"])
@@ -448,6 +468,30 @@ def test_a_backoff_function_stays_with_the_worker_and_does_not_travel() -> None:
     host = Host().worker(lambda scope, args: Ok(), backoff=lambda attempt: attempt)
     assert host.handle.new(KEYS).backoff is None
     assert host.handle.new(KEYS, backoff=3).backoff == 3
+
+
+# -- who made it -----------------------------------------------------------------------------------------
+
+
+def test_a_job_knows_the_workers_that_made_it() -> None:
+    host = Host().worker(lambda scope, args: Ok())
+    assert host.handle.new(KEYS).sender is host.workers
+
+
+@pytest.mark.parametrize("copied", [lambda job: pickle.loads(pickle.dumps(job)), copy.copy, copy.deepcopy])
+def test_who_made_a_job_does_not_travel_with_it_and_the_rest_does(copied: Any) -> None:
+    job = new(job_id="job-1", native={})
+    found = copied(job)
+    assert found.sender is None
+    assert found == job
+    assert found.args == KEYS
+
+
+def test_jobs_are_compared_and_shown_without_who_made_them() -> None:
+    one, two = new(job_id="job-1"), new(job_id="job-1")
+    assert one.sender is not two.sender
+    assert one == two
+    assert "sender" not in repr(one)
 
 
 # -- the current job -----------------------------------------------------------------------------------

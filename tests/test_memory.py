@@ -188,7 +188,8 @@ def test_a_dead_job_is_kept_with_reason_traceback_and_payload(mode: Mode) -> Non
     job_id = host.enqueue()
     assert host.drain() == {"retry": 1, "dead": 1}
     (found,) = host.adapter.dead
-    assert (found.job_id, found.reason, found.died_at) == (job_id, "ValueError: busy", NOW)
+    assert (found.id, found.reason) == (job_id, "ValueError: busy")
+    assert found.died_at == datetime.fromtimestamp(NOW, UTC)
     assert found.traceback is not None
     assert "in body" in found.traceback
     payload = Payload.parse(found.payload)
@@ -203,7 +204,7 @@ def test_a_dead_job_is_logged_once_as_an_error_without_args(caplog: pytest.LogCa
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage() == (
-        f"job {job_id} of worker 'accounts.close' (organization org-1) is dead: JobCancelledError"
+        f"job {job_id} of worker 'accounts.close' (organization 'org-1') is dead: JobCancelledError"
     )
 
 
@@ -215,7 +216,7 @@ def test_results_and_dead_jobs_are_kept_up_to_a_number(monkeypatch: pytest.Monke
     gone = [host.enqueue({**KEYS, "actor_id": None}) for _ in range(5)]
     host.drain()
     assert [*host.adapter.results] == done[-3:]
-    assert [found.job_id for found in host.adapter.dead] == gone[-3:]
+    assert [found.id for found in host.adapter.dead] == gone[-3:]
 
 
 # -- job ids ---------------------------------------------------------------------------------------------
@@ -528,7 +529,7 @@ def test_the_thread_survives_what_ends_a_process(running: Any, caplog: pytest.Lo
     host.enqueue()
     running(host)
     until(lambda: host.adapter.results and host.adapter.dead)
-    assert [found.job_id for found in host.adapter.dead] == [poison]
+    assert [found.id for found in host.adapter.dead] == [poison]
     assert caplog.text.count(f"job {poison} was interrupted by KeyboardInterrupt") == 3
     assert "s3cr3t" not in caplog.text
 

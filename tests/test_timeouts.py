@@ -1,6 +1,7 @@
 """Time-outs: what is interrupted, what counts as late, and that no interrupt ever escapes."""
 
 import asyncio
+import gc
 import random
 import sys
 import threading
@@ -10,8 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from types import NoneType
-from typing import Any, TypeVar
+from types import NoneType, SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
 from tests.support import KEYS, MODES, Builder, Host, Mode, after, completed, dead
@@ -332,6 +333,20 @@ def test_a_limit_beyond_what_a_lock_can_wait_for_is_none() -> None:
     assert run_limited(1e12, partial(pow, 2, 3)) == (8, None, False)
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_while_threads_are_looked_at(
+    collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = SimpleNamespace(_current_frames=lambda: {0: gc.isenabled()})
+    monkeypatch.setattr(timeouts, "_sys", fake)
+    (gc.enable if collects else gc.disable)()
+    try:
+        assert timeouts._frames() == {0: False}
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
+
+
 @pytest.fixture
 def switching_often() -> Generator[None]:
     before = sys.getswitchinterval()
@@ -524,12 +539,37 @@ def test_an_interrupt_that_is_just_being_sent_is_waited_for(
 
 
 @pytest.mark.usefixtures("measured")
-def test_an_interrupt_waits_for_threads_to_begin_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = threading.Thread()  # one that never begins
-    monkeypatch.setattr(threading, "enumerate", lambda: [stuck])
+def test_an_interrupt_waits_for_a_thread_to_begin_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "_is_starting", lambda thread: True)
+    monkeypatch.setattr(timeouts, "STARTS", 0.1)
     started = time.perf_counter()
     assert run_limited(LIMIT, partial(spin, 60))[2]
     assert LIMIT + 0.1 <= time.perf_counter() - started < 5
+
+
+def test_no_thread_is_looked_at_where_none_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "_threading", SimpleNamespace(_limbo={}))
+    monkeypatch.setattr(timeouts, "_frames", None)
+    assert not timeouts._is_starting(threading.get_ident())
+
+
+def test_a_thread_starts_another_until_that_has_begun() -> None:
+    may_begin = threading.Event()
+
+    class Slow(threading.Thread):
+        def _bootstrap(self) -> None:
+            may_begin.wait(5)
+            cast(Any, super())._bootstrap()
+
+    starter = threading.Thread(target=Slow().start)
+    starter.start()
+    end = time.perf_counter() + 5
+    while not timeouts._is_starting(cast(int, starter.ident)) and time.perf_counter() < end:
+        time.sleep(0.001)
+    assert timeouts._is_starting(cast(int, starter.ident))
+    may_begin.set()
+    starter.join()
+    assert not timeouts._is_starting(cast(int, starter.ident))
 
 
 def test_a_body_begins_once_its_watchdog_watches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,7 @@
 """Types are a feature: what users meet in their checkers, and that these tests would notice it change."""
 
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -14,30 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.checkers import Findings, pyright, run
 
 pytestmark = pytest.mark.typing
 
 ROOT = Path(__file__).parents[1]
 TYPING = ROOT / "tests" / "typing"
 FILES = ("positive.py", "negative.py")
-CHECKED = [pytest.param(FILES, id="whole"), *(pytest.param((file,), id=file) for file in FILES)]
+CHECKED = {"whole": FILES, **{Path(file).stem: (file,) for file in FILES}}
 PYTHONS = ("3.11", "3.12", "3.13")
 CACHE = ROOT / ".mypy_cache" / "typing"
 
-Findings = dict[str, list[str]]
-
-
-def run(*command: str | Path, cwd: Path, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a tool of this environment, as a module of it."""
-    environment = {**os.environ, "MYPYPATH": os.pathsep.join(map(str, path)), "FORCE_COLOR": "0"}
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+STRICT: Mapping[str, Any] = tomllib.loads((TYPING / "pyproject.toml").read_text())["tool"]["pyright"]
 
 
 def mypy(*options: str | Path, cwd: Path, path: Sequence[Path] = ()) -> Findings:
@@ -54,36 +39,29 @@ def mypy(*options: str | Path, cwd: Path, path: Sequence[Path] = ()) -> Findings
     return found
 
 
-def pyright(*files: str, cwd: Path, config: Mapping[str, Any]) -> Findings:
-    """What pyright finds wrong, file by file."""
-    strict = tomllib.loads((TYPING / "pyproject.toml").read_text())["tool"]["pyright"]
-    (cwd / "pyrightconfig.json").write_text(json.dumps({**strict, "include": files, **config}))
-    done = run("pyright", "--pythonpath", sys.executable, "--outputjson", cwd=cwd)
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    report = json.loads(done.stdout)
-    assert report["summary"]["filesAnalyzed"] == len(files), report["summary"]
-    found: Findings = defaultdict(list)
-    for item in report["generalDiagnostics"]:
-        name = str(Path(item["file"]).relative_to(cwd))
-        line = item["range"]["start"]["line"] + 1
-        text = item["message"].replace("\xa0", " ")
-        found[name].append(f"{name}:{line}: {item['severity']}: {text}  [{item['rule']}]")
-    return found
-
-
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("files", CHECKED)
+@pytest.mark.parametrize("files", CHECKED.values(), ids=CHECKED)
 def test_mypy_finds_every_line_as_expected(files: tuple[str, ...], python: str) -> None:
     assert mypy(*files, "--python-version", python, cwd=TYPING, path=[ROOT / "src"]) == {}
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("files", CHECKED)
-def test_pyright_finds_every_line_as_expected(files: tuple[str, ...], python: str, tmp_path: Path) -> None:
-    for file in FILES:
-        shutil.copy(TYPING / file, tmp_path)
-    config = {"pythonVersion": python, "extraPaths": [str(ROOT / "src")]}
-    assert pyright(*files, cwd=tmp_path, config=config) == {}
+@pytest.fixture(scope="module", params=PYTHONS)
+def by_pyright(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """What pyright finds for a Python: in a folder where both files are checked, and where each is alone."""
+    base = tmp_path_factory.mktemp("lines").resolve()
+    for folder in CHECKED:
+        (base / folder).mkdir()
+        for file in FILES:  # one imports the other
+            shutil.copy(TYPING / file, base / folder)
+    names = [f"{folder}/{file}" for folder, files in CHECKED.items() for file in files]
+    roots = [{"root": folder, "extraPaths": [str(ROOT / "src")]} for folder in CHECKED]
+    config = {**STRICT, "pythonVersion": request.param, "executionEnvironments": roots}
+    return pyright(*names, cwd=base, config=config)
+
+
+@pytest.mark.parametrize("folder", CHECKED)
+def test_pyright_finds_every_line_as_expected(by_pyright: Findings, folder: str) -> None:
+    assert {name: found for name, found in by_pyright.items() if name.startswith(f"{folder}/")} == {}
 
 
 def test_every_expected_error_is_numbered_once() -> None:
@@ -153,7 +131,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Findings]:
     path = [ROOT / "src", ROOT / "examples"]
     return {
         "mypy": mypy(*files, cwd=host, path=path),
-        "pyright": pyright(*files, cwd=host, config={"extraPaths": [str(folder) for folder in path]}),
+        "pyright": pyright(
+            *files, cwd=host, config={**STRICT, "extraPaths": [str(folder) for folder in path]}
+        ),
     }
 
 
@@ -205,7 +185,7 @@ BREAKS = {
         "args", "class TenantKeys(TypedDict, closed=True)", "class TenantKeys(TypedDict)"
     ),
     "organization_args takes None": Break(
-        "args", "*, organization_id: _HostId, actor_id", "*, organization_id: _HostId | None, actor_id"
+        "args", "*, organization_id: HostId, actor_id", "*, organization_id: HostId | None, actor_id"
     ),
     "fetch_arg with a form returns Any": Break(
         "args", "form: TypeForm[T], /) -> T: ...", "form: TypeForm[T], /) -> Any: ..."
@@ -257,7 +237,7 @@ BREAKS = {
         "def log_safe(self, action: str, scope: object = None, /",
     ),
     "an outcome is any text": Break(
-        "audit", 'AuditOutcome: TypeAlias = Literal["success", "failure"]', "AuditOutcome: TypeAlias = str"
+        "events", 'AuditOutcome: TypeAlias = Literal["success", "failure"]', "AuditOutcome: TypeAlias = str"
     ),
     "metadata is anything": Break("audit", "metadata: Mapping[str, JSON] | None\n", "metadata: Any\n"),
 }
@@ -271,7 +251,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Find
     for number, (name, change) in enumerate({"": None, **BREAKS}.items()):
         folders[name] = f"copy{number:02}"
         folder = base / folders[name]
-        shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("__pycache__", "demo", "cli.py"))
+        shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("__pycache__", "demo", "cli"))
         for file in FILES:
             shutil.copy(TYPING / file, folder)
         if change is not None:
@@ -286,7 +266,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Find
     def by_pyright() -> Findings:
         files = [f"{folder}/{file}" for folder in folders.values() for file in FILES]
         roots = [{"root": folder} for folder in folders.values()]
-        return pyright(*files, cwd=base, config={"executionEnvironments": roots})
+        return pyright(*files, cwd=base, config={**STRICT, "executionEnvironments": roots})
 
     with ThreadPoolExecutor() as pool:
         meanwhile = pool.submit(by_pyright)

@@ -1,6 +1,5 @@
 """What a consumer gets: the built distributions, installed outside of the checkout."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,7 +14,11 @@ import pytest
 pytestmark = [pytest.mark.wheels, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[1]
-PROJECTS = {"sigra_workers": ROOT, "sigra_workers_rq": ROOT / "adapters" / "rq"}
+PROJECTS = {
+    "sigra_workers": ROOT,
+    **{f"sigra_workers_{path.parent.name}": path.parent for path in ROOT.glob("adapters/*/pyproject.toml")},
+    "sigra_workers_toy": ROOT / "examples" / "sigra-workers-toy",
+}
 MISSING_KEY = 'close_account.new({"organization_id": "org_1", "account_id": "acc_1"})'
 MESSAGE = 'error: Missing key "actor_id" for TypedDict "CloseAccountArgs"  [typeddict-item]'
 
@@ -28,25 +31,26 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def install(folder: Path, wheels: Sequence[Path], *others: str) -> Path:
     """A clean environment with the wheels, and others as pinned for development; its interpreter."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
+    venv.create(folder)
     pins = ROOT / "requirements" / "dev.txt"
-    done = run(python, "-m", "pip", "install", "-q", "-c", pins, *wheels, *others, cwd=folder)
+    done = run(ROOT / "tools" / "install", folder, "-c", pins, *wheels, *others, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return python
+    return folder / "bin" / "python"
+
+
+def build(project: Path, folder: Path) -> Path:
+    """Build a project's wheel into an empty folder; the wheel."""
+    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, project)
+    done = run(*command, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.iterdir()
+    return wheel
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of each distribution, by the name it is imported by."""
-    found: dict[str, Path] = {}
-    for name, project in PROJECTS.items():
-        out = tmp_path_factory.mktemp("dist")
-        build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, project)
-        done = run(*build, cwd=out)
-        assert done.returncode == 0, done.stdout + done.stderr
-        (found[name],) = out.iterdir()
-    return found
+    return {name: build(project, tmp_path_factory.mktemp("dist")) for name, project in PROJECTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def bare(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def consumer(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python with core, RQ adapter and mypy."""
+    """Python with core, all adapters and mypy."""
     return install(tmp_path_factory.mktemp("consumer"), [*wheels.values()], "mypy")
 
 
@@ -80,9 +84,9 @@ def test_a_wheel_is_typed_and_holds_its_package_alone(wheels: dict[str, Path], n
 
 
 def test_the_core_brings_two_dependencies(bare: Path, tmp_path: Path) -> None:
-    done = run(bare, "-m", "pip", "list", "--format", "json", cwd=tmp_path)
-    names = {package["name"] for package in json.loads(done.stdout)}
-    assert names - {"pip", "setuptools"} == {"sigra-workers", "pluggy", "typing_extensions"}
+    code = "from importlib.metadata import distributions; print(*(found.name for found in distributions()))"
+    done = run(bare, "-c", code, cwd=tmp_path)
+    assert {*done.stdout.split()} == {"sigra-workers", "pluggy", "typing_extensions"}
 
 
 def test_the_core_works_without_a_queue_library(bare: Path, tmp_path: Path) -> None:
@@ -92,11 +96,17 @@ def test_the_core_works_without_a_queue_library(bare: Path, tmp_path: Path) -> N
     assert done.stderr.endswith("ModuleNotFoundError: No module named 'rq'\n")
 
 
-def test_the_example_type_checks_and_boots_outside_of_the_checkout(consumer: Path, host: Path) -> None:
+def test_the_example_type_checks_outside_of_the_checkout(consumer: Path, host: Path) -> None:
     checked = mypy(consumer, host)
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("queue", "boot_file"), [("arq", "arq_lifecycle"), ("dramatiq", "dramatiq_app"), ("rq", "rq_lifecycle")]
+)
+def test_the_example_boots_on_each_queue(consumer: Path, host: Path, queue: str, boot_file: str) -> None:
     code = (
-        "import os; os.environ['APP_QUEUE'] = 'rq'; import app.rq_lifecycle;"
+        f"import os; os.environ['APP_QUEUE'] = '{queue}'; import app.{boot_file};"
         "import sigra_workers; print(sigra_workers.__file__)"
     )
     done = run(consumer, "-W", "error", "-c", code, cwd=host)

@@ -1,6 +1,7 @@
 """Workers: its options, and sending jobs through any adapter."""
 
 import asyncio
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from sigra_workers import (
     Audit,
     AuditScope,
     AuditScopeBuilder,
+    Capability,
     Duplicate,
     DuplicateJobError,
     EnqueueError,
@@ -43,7 +45,7 @@ from sigra_workers import (
     load_workers,
 )
 from sigra_workers.memory import HeldClock, MemoryAdapter
-from sigra_workers.workers import BATCH
+from sigra_workers.workers import BATCH, _after_fork
 
 DOWN = ConnectionError("the server is down")
 
@@ -57,6 +59,8 @@ class Scripted:
     checked: list[Job[Any]] = field(default_factory=list[Job[Any]])
     made: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     closed: list[int] = field(default_factory=list[int])
+
+    capabilities: frozenset[Capability] = frozenset()
 
     @hookimpl
     def sigra_adapter(self, name: str, settings: Mapping[str, Any]) -> Adapter | None:
@@ -232,6 +236,41 @@ def test_native_options_reach_the_adapter_as_a_copy() -> None:
     handle.enqueue(KEYS, native=options)
     options["priority"] = 2
     assert native.batches[0][0].job.native == {"priority": 1}
+
+
+@pytest.mark.parametrize("native", [None, 5, ["priority"]])
+def test_native_options_that_are_no_mapping_are_refused(native: Any) -> None:
+    with pytest.raises(InvalidOptionError, match="'native': expected a mapping of names"):
+        Sender().handle.new(KEYS, native=native)
+
+
+def test_a_queue_that_is_no_name_is_refused_as_one_that_nobody_reads() -> None:
+    queue: Any = ["a"]
+    with pytest.raises(UnknownQueueError, match="no worker is declared for queue"):
+        Sender().handle.new(KEYS, queue=queue)
+
+
+def test_a_process_that_is_forked_while_a_thread_makes_the_adapter_makes_its_own() -> None:
+    code = """
+import os, sys
+from sigra_workers import Workers
+workers = Workers()
+with workers._making:  # as by a thread that forks in between
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if workers.adapter else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_forked_process_waits_for_no_thread_of_its_parents() -> None:
+    workers = Workers[AuditScope]()
+    with workers._making:
+        _after_fork()
+        assert workers._making.acquire(blocking=False)
+        workers._making.release()
+        assert workers.adapter is not None
 
 
 def test_a_memory_adapter_is_only_found_where_it_is_used() -> None:

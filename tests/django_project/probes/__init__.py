@@ -1,0 +1,1 @@
+"""An app of the tests, in the Django project of examples/django: jobs that tell what they find."""

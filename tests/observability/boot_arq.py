@@ -1,0 +1,7 @@
+"""The settings of arq's worker processes."""
+
+from tests.observability.host import serve
+
+from sigra_workers_arq import boot
+
+WorkerSettings = boot(serve(), max_jobs=20)
