@@ -1,0 +1,1 @@
+"""What worker processes load: our boot files, and the bare libraries' own."""
