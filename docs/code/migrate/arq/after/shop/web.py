@@ -1,0 +1,10 @@
+"""What sends jobs."""
+
+from shop.jobs import ReminderArgs, remind
+from shop.scopes import RequestScope
+from sigra_workers import organization_args
+
+
+async def remind_customer(scope: RequestScope, invoice_id: str) -> None:
+    """Have a customer reminded of an invoice."""
+    await remind.aenqueue(ReminderArgs(**organization_args(scope), invoice_id=invoice_id))
