@@ -121,7 +121,7 @@ def _call(function: Callable[[], T]) -> T:
 async def held_back(coroutine: Coroutine[Any, Any, T]) -> T | KeyboardInterrupt:
     """What it returns, or the interrupt that it raises: a task that raised one would end its loop.
 
-    See asyncio/tasks.py, `__step`. It is for whoever waits outside to raise it.
+    asyncio lets it out of the loop itself, past whoever waits for the task: it is for them to raise it.
     """
     try:
         return await coroutine
