@@ -24,6 +24,11 @@ SPREAD         = --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reord
 core pythons wheels: PARALLEL := 4
 # These start many processes side by side themselves.
 LOSSES        := tests/losses
+losses: SPREAD :=
+# $(call tests,<python>,<what>): what fails beside the others is shown, and must pass once more, alone: a busy machine
+# keeps servers and worker processes waiting longer than a test can allow for.
+tests          = $(call pytest,$(1),$(or $(ARGS),$(SPREAD)) $(2)) || $(call pytest,$(1),--lf --lfnf=none $(2))
+pytest         = $(1) -m pytest -o cache_dir=.pytest_cache/$@ $(2)
 # What covers every line of the core. Nothing else is traced: worker processes of queues would be half as fast.
 COVERING      := $(filter-out tests/test_typing.py tests/test_wheels.py,$(wildcard tests/test_*.py))
 COVERING      += tests/testing tests/conformance adapters/arq/tests/test_arq_readme.py
@@ -122,13 +127,13 @@ endif
 .PHONY: core
 core: $(VENV)/.dev servers ## The tests that cover every line of the core
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(SPREAD) $(COVERING)
+	$(call tests,$(BIN)/coverage run,$(COVERING))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
 .PHONY: queues
 queues: $(VENV)/.dev servers browser ## The tests of adapters, examples and pages, with real worker processes
-	$(BIN)/python -m pytest $(SPREAD) $(addprefix --ignore=,$(COVERING) $(LOSSES))
+	$(call tests,$(BIN)/python,$(addprefix --ignore=,$(COVERING) $(LOSSES)))
 
 .PHONY: docs
 docs: $(VENV)/.dev ## The site, in build/docs: every link and every name resolves, or it fails
@@ -136,7 +141,7 @@ docs: $(VENV)/.dev ## The site, in build/docs: every link and every name resolve
 
 .PHONY: losses
 losses: $(VENV)/.dev servers ## The tables of docs/explanation/losses.md, seen again: kills workers and servers of its own
-	$(BIN)/python -m pytest $(LOSSES)
+	$(call tests,$(BIN)/python,$(LOSSES))
 
 .PHONY: losses-anew
 losses-anew: $(VENV)/.dev servers ## Write these tables anew, on a machine that does nothing else
@@ -158,8 +163,8 @@ wheels: $(VENV)/.dev servers ## Build the distributions; run the core's tests an
 	tools/venv $(if $(NEWEST),$(shell tools/find-python $(NEWEST)),$(BIN)/python) .venv-wheels --without-pip
 	tools/install .venv-wheels -r requirements/test.in dist/*.whl -c requirements/dev.txt
 	.venv-wheels/bin/sigra-workers --version
-	.venv-wheels/bin/python -m pytest $(SPREAD) $(INSTALLED)
-	.venv-wheels/bin/python -m pytest $(SPREAD) $(PORTABLE)
+	$(call tests,.venv-wheels/bin/python,$(INSTALLED))
+	$(call tests,.venv-wheels/bin/python,$(PORTABLE))
 
 .PHONY: floor
 floor: .venv-floor/.done ## The oldest mypy and dependencies the README promises
@@ -172,7 +177,7 @@ pythons: $(VENV)/.dev servers ## The core's tests on every other supported Pytho
 	@for version in $(filter-out $(NEWEST),$(OTHER_PYTHONS)); do \
 	    if python=$$(tools/find-python $$version); then \
 	        $(MAKE) --no-print-directory .venv-$$version/.done PYTHON=$$python && \
-	        echo "Python $$version:" && .venv-$$version/bin/python -m pytest $(or $(ARGS),$(SPREAD)) $(PORTABLE) || exit; \
+	        echo "Python $$version:" && $(call tests,.venv-$$version/bin/python,$(PORTABLE)) || exit; \
 	    else \
 	        echo "Python $$version: not found, skipped"; \
 	    fi; \
