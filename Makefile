@@ -19,7 +19,7 @@ OTHER_PYTHONS := 3.12 3.13 3.14
 TYPING        := $(wildcard tests/typing/*.py)
 # Tests of queues wait more than they work: whole files go to processes side by side, the slow ones first.
 # Each process collects all tests, so that there are fewer for the core's, which compute.
-PARALLEL      ?= 6
+PARALLEL      ?= 8
 SPREAD         = --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder
 core pythons wheels: PARALLEL := 4
 # These start many processes side by side themselves.
@@ -82,18 +82,18 @@ example: $(VENV)/.example $(if $(filter-out memory,$(ADAPTER)),$(VENV)/.adapter-
 
 .PHONY: test
 test: $(VENV)/.dev servers browser ## Everything CI does
-	@# Nothing beside the losses: what they see are servers that answer within bounds.
-	$(MAKE) losses
-	$(MAKE) --jobs=2 --output-sync=target checks core
+	@# What computes beside what waits. Losses see servers that answer within bounds: nothing else asks them meanwhile.
+	$(MAKE) --jobs=2 --output-sync=target losses checks
+	$(MAKE) core
 	$(MAKE) queues
 	$(MAKE) --jobs=2 --output-sync=target wheels pythons
 
 .PHONY: checks
 checks: ## What starts no worker process: lint types instructions floor
-	$(MAKE) lint
-	$(MAKE) types
-	$(MAKE) instructions
-	$(MAKE) floor
+	nice $(MAKE) lint
+	nice $(MAKE) types
+	nice $(MAKE) instructions
+	nice $(MAKE) floor
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, codespell, import-linter
