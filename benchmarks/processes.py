@@ -97,7 +97,7 @@ class Command:
         while (left := self._look(count, queue, process, end)) > count * (1 - WARM):
             time.sleep(LOOK)
         if not left:
-            raise RuntimeError(f"{count} jobs are too few for {self.text!r}: they were done between two looks")
+            raise RuntimeError(f"{count} are too few for {self.text!r}: done between two looks")
         begun, asked, looks = time.perf_counter(), servers.asked(), 0
         while self._look(count, queue, process, end):
             looks += self.library.looks_at_redis
