@@ -19,7 +19,7 @@ OTHER_PYTHONS := 3.12 3.13 3.14
 TYPING        := $(wildcard tests/typing/*.py)
 # Tests of queues wait more than they work: whole files go to processes side by side, the slow ones first.
 # Each process collects all tests, so that there are fewer for the core's, which compute.
-PARALLEL      ?= 8
+PARALLEL      ?= 6
 SPREAD         = --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder
 core pythons wheels: PARALLEL := 4
 # These start many processes side by side themselves.
