@@ -1,7 +1,9 @@
 """Settings of the whole suite."""
 
+import importlib.metadata
 import os
 import sys
+from functools import cache, cached_property
 from typing import Any
 
 import pytest
@@ -29,6 +31,33 @@ def take_coverages_lock_in_c() -> None:
 
 
 take_coverages_lock_in_c()
+
+
+class Installed(importlib.metadata.PathDistribution):
+    """A distribution whose entry points are read once."""
+
+    @cached_property
+    def entry_points(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # of a property
+        return super().entry_points
+
+
+def read_entry_points_once() -> None:
+    """Thousands of tests make a `Workers`, which looks for its adapter among all that is installed."""
+    distributions: Any = importlib.metadata.distributions
+
+    @cache
+    def found(*folders: tuple[str, int]) -> list[Installed]:
+        return [Installed(distribution._path) for distribution in distributions()]
+
+    def remembered(**which: Any) -> Any:
+        if which:
+            return distributions(**which)
+        return found(*((name, os.stat(name).st_mtime_ns) for name in sys.path if os.path.isdir(name)))
+
+    importlib.metadata.distributions = remembered
+
+
+read_entry_points_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
