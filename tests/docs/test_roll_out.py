@@ -188,6 +188,7 @@ def test_no_job_is_lost_while_a_worker_gets_another_name(application: Applicatio
     application.deploy(CODE / "renamed")
     application.run(sys.executable, "-c", SEND, "b1", "b2")
     old.logged("worker 'accounts.shut' is not implemented in this process")
+    eventually(lambda: old.log.count("scheduled for retry") == 2, "new jobs to wait")
     old.stop()
     application.deploy(CODE / "before")
     application.run(sys.executable, "-c", SEND, "c1")

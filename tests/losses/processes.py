@@ -65,8 +65,10 @@ class Supervised:
         if self._popen is not None:
             kill_session(self._popen.pid)
 
-    def stop(self, seconds: float) -> None:
+    def stop(self, seconds: float, *, for_good: bool = False) -> None:
         """SIGTERM to the worker alone, and kill -9 of its tree where that takes longer than `seconds`."""
+        if for_good:
+            self._over.set()
         popen = self._popen
         if popen is not None:
             popen.send_signal(signal.SIGTERM)
