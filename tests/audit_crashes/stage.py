@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-import pika
 from adapters.sqlalchemy.tests.support import Database, database_for
 from sqlalchemy import Table, select
 from tests.audit_crashes.host import KINDS, VARIABLE, Kind, Served, StepArgs, make_host, work_table
 from tests.losses.back_ends import BackEnd, Place
 from tests.losses.processes import Supervised
-from tests.losses.servers import RedisServer
+from tests.losses.servers import RABBITMQ_URL, RedisServer, delete_queue
 
 from sigra_workers import AuditEvent
 
 ROOT: Final = Path(__file__).parents[2]
-RABBITMQ_URL: Final = os.environ.get("SIGRA_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672")
 PATIENCE: Final = 100.0
 """Seconds until all jobs of a queue have to have ended."""
 KILLED: Final = {
@@ -151,11 +149,5 @@ def stage(back_end: BackEnd, folder: Path) -> Generator[Stage]:
             for worker in workers:
                 worker.end()
             if back_end.rabbit:
-                _delete(queue)
+                delete_queue(queue)
             redis.kill()
-
-
-def _delete(queue: str) -> None:
-    with pika.BlockingConnection(pika.URLParameters(RABBITMQ_URL)) as connection:
-        for name in (queue, f"{queue}.DQ", f"{queue}.XQ"):
-            connection.channel().queue_delete(name)

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 import pytest
-from adapters.rq.tests.support import SECONDS, Process, RedisServer, eventually, free_port
+from tests.losses.servers import free_port
+from tests.queues.harness import SECONDS, Process, RedisServer, eventually
 
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = ROOT / "examples/django"

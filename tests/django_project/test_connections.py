@@ -4,8 +4,8 @@ import re
 from typing import Final
 
 import pytest
-from adapters.rq.tests.support import eventually
 from tests.django_project.support import BIN, Django, Launch, rq
+from tests.queues.harness import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from adapters.rq.tests.support import Process, eventually
 from tests.django_project.support import BIN, POSTGRES, PROJECT, SIGN_IN, Django, Launch, project
 from tests.docs.blocks import ROOT, code, path, texts
+from tests.queues.harness import Process, eventually
 
 PAGE: Final = "how-to/django.md"
 assert code("examples/django") == PROJECT

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pika
 from redis import Redis
 from tests.losses.processes import kill_session
 
 SECONDS: Final = 240.0
 """How long a server may take to answer, many of them starting side by side."""
-
-
+RABBITMQ_URL: Final = os.environ.get("SIGRA_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672")
+"""The one that other tests share, with queues of their own."""
 _any: Final = random.SystemRandom()  # pytest-randomly seeds the other one anew for each test
 _given: Final[set[int]] = set()
 
@@ -33,6 +34,13 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             _given.add(port)
             return port
+
+
+def delete_queue(queue: str) -> None:
+    """Delete a queue of Dramatiq's on that RabbitMQ, with its delayed and its dead messages."""
+    with pika.BlockingConnection(pika.URLParameters(RABBITMQ_URL)) as connection:
+        for name in (queue, f"{queue}.DQ", f"{queue}.XQ"):
+            connection.channel().queue_delete(name)
 
 
 class Server(ABC):

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-import pika
 from tests.losses.back_ends import BackEnd, Place
 from tests.losses.processes import kill_session
-from tests.losses.servers import RedisServer
+from tests.losses.servers import RABBITMQ_URL, RedisServer, delete_queue
 from tests.observability.host import VARIABLE, Host, Served, StepArgs, make_host
 
 ROOT: Final = Path(__file__).parents[2]
-RABBITMQ_URL: Final = os.environ.get("SIGRA_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672")
 PATIENCE: Final = 60.0
 """Seconds until what is waited for has to be there."""
 SECRET: Final = "s3cr3t-5d1f"
@@ -121,11 +119,5 @@ def stage(back_end: BackEnd, folder: Path, watcher: str) -> Generator[Stage]:
     finally:
         found.stop()
         if back_end.rabbit:
-            _delete(queue)
+            delete_queue(queue)
         redis.kill()
-
-
-def _delete(queue: str) -> None:
-    with pika.BlockingConnection(pika.URLParameters(RABBITMQ_URL)) as connection:
-        for name in (queue, f"{queue}.DQ", f"{queue}.XQ"):
-            connection.channel().queue_delete(name)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from adapters.arq.tests.support import Harness, RedisServer, free_port, harness
+from adapters.arq.tests.support import Harness, harness
+from tests.queues.harness import RedisServer
+from tests.queues.harness import redis_server as redis_server  # noqa: PLC0414
 
 
 @pytest.fixture
@@ -22,20 +24,6 @@ def shared_arq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """The host on the shared Redis, for a table of tests that reads one run of it."""
     with harness(tmp_path_factory.mktemp("host")) as found:
         yield found
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Starts private Redis servers: ``redis_server("--maxmemory", "2mb")``."""
-    servers: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        servers.append(RedisServer(free_port(), tmp_path, options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.process.kill()
 
 
 @pytest.fixture

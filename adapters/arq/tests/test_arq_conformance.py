@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from adapters.arq.tests.support import HOST_FOLDER, URL, free_port, reach
+from adapters.arq.tests.support import PYTHONPATH, URL, reach
 from arq.jobs import deserialize_result
+from tests.losses.servers import free_port
 
 from sigra_workers import Workers
 from sigra_workers.conformance import AdapterConformance, Harness
@@ -43,7 +44,7 @@ class TestArq(AdapterConformance):
             adapter="arq",
             settings={"url": URL},
             command=[ARQ, "arq_host.conformance_boot.WorkerSettings"],
-            env={"PYTHONPATH": str(HOST_FOLDER)},
+            env={"PYTHONPATH": PYTHONPATH},
             unreachable_settings={"url": f"redis://127.0.0.1:{free_port()}/0"},
             result=result,
             clean=clean,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from adapters.arq.tests.support import Harness, RedisServer, eventually, harness, script
+from adapters.arq.tests.support import Harness, harness
+from tests.queues.harness import RedisServer, eventually, script
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 KINDS: Final = ("sync", "async")

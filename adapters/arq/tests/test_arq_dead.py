@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from adapters.arq.tests.support import Harness, eventually, script
+from adapters.arq.tests.support import Harness
+from tests.queues.harness import eventually, script
 
 from arq_host.jobs import make_host
 from sigra_workers import NotDeadError

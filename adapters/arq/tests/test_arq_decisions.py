@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-from adapters.arq.tests.support import Harness, Process, eventually, harness, script
+from adapters.arq.tests.support import Harness, harness
+from tests.queues.harness import DELAYS, LATER, Process, check_lateness, eventually, script
 
 from sigra_workers import DeadJob, DeadJobError
 
@@ -199,24 +200,9 @@ def test_who_acted_reaches_the_audit_trail(table: Table, keys: Any, expected: tu
 
 def test_no_delay_ends_early(table: Table, record_property: Any) -> None:
     arq = table.arq
-    delays = [0.05 + 0.08 * n for n in range(24)]
-    # Each is scheduled, fails once with a backoff of 1.25 s, then snoozes for a second.
-    refs = [
-        arq.host.later.enqueue(script("error:no", "snooze:1", "ok"), schedule_in=delay) for delay in delays
-    ]
+    refs = [arq.host.later.enqueue(LATER, schedule_in=delay) for delay in DELAYS]
     arq.wait_all([ref.id for ref in refs])
-    late: dict[str, list[float]] = {"schedule_in": [], "backoff": [], "snooze": []}
-    for ref in refs:
-        first, second, third = (run["at"] for run in arq.runs(ref.id))
-        assert ref.due_at is not None
-        late["schedule_in"].append(first - ref.due_at.timestamp())
-        late["backoff"].append(second - first - 1.25)
-        late["snooze"].append(third - second - 1)
-    for what, seconds in late.items():
-        record_property(f"late, {what}", f"{min(seconds):.2f} to {max(seconds):.2f} s")
-        print(f"late, {what}: {min(seconds):.2f} to {max(seconds):.2f} s")
-        assert min(seconds) >= 0, what
-        assert max(seconds) < 6, what
+    check_lateness(arq, refs, 6, record_property)
 
 
 def test_a_job_that_is_started_early_waits_for_its_time(table: Table) -> None:

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from adapters.arq.tests.support import Harness, Process, RedisServer, eventually, free_port, harness, script
+from adapters.arq.tests.support import Harness, harness
 from tests.examined import broken, passes, sound
+from tests.losses.servers import free_port
+from tests.queues.harness import Process, RedisServer, eventually, script
 
 from arq_host.jobs import make_host
 from sigra_workers import checks, store

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 import pytest
-from adapters.arq.tests.support import URL, Harness, eventually, script
+from adapters.arq.tests.support import URL, Harness
 from arq.connections import RedisSettings
 from redis import Redis
+from tests.queues.harness import eventually, script
 
 from arq_host.jobs import make_host
 from sigra_workers import (

@@ -1,33 +1,19 @@
 """Nothing that arq or we print or show holds args: at DEBUG, with secrets in them, however a job ends."""
 
-import io
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import pytest
-from adapters.arq.tests.support import Harness, Process, script
+from adapters.arq.tests.support import Harness
+from tests.queues.harness import Process, script
+from tests.queues.host import StepArgs
+from tests.queues.logs import CHANGES, ENDINGS, SECRET, all_logged
 
-from arq_host.jobs import StepArgs
 from sigra_workers_arq import wire
 
 pytestmark = pytest.mark.integration
-SECRET: Final = "s3cret-41d7"
-ENDINGS: Final = {
-    "ok": ["ok"],
-    "ok with a value": ["ok:done"],
-    "ok with a value that can't be stored": ["lambda"],
-    "error": ["error:no"],
-    "raises": ["raise:no"],
-    "retried": ["error:no", "raise:no", "ok"],
-    "timed out": ["sleep:60"],
-    "exits": ["exit"],
-    "snoozed": ["snooze:1", "ok"],
-    "cancelled": ["cancel:no"],
-    "cancel_on": ["gone"],
-    "no result": ["none"],
-}
+ALL: Final = {**ENDINGS, "ok with a value that can't be stored": ["lambda"]}
 Ran = tuple[Mapping[str, str], Process, str]
 
 
@@ -45,13 +31,9 @@ def by_hand(arq: Harness, change: Any) -> str:
 def ran(shared_arq: Harness) -> Ran:
     """Jobs of every ending, each with a secret in its args, and what sender and worker process logged."""
     arq = shared_arq
-    root, logged = logging.getLogger(), io.StringIO()
-    handler, level = logging.StreamHandler(logged), root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    args = {name: script(*steps, token=SECRET, deep=[{"key": SECRET}]) for name, steps in ENDINGS.items()}
+    args = {name: script(*steps, token=SECRET, deep=[{"key": SECRET}]) for name, steps in ALL.items()}
     options: Any = {"timeout": 0.5, "max_attempts": 2}
-    try:
+    with all_logged() as logged:
         ids = {name: arq.host.sync.enqueue(found, **options).id for name, found in args.items()}
         ids |= {
             f"{name}, async": arq.host.asynchronous.enqueue(found, **options).id
@@ -60,19 +42,7 @@ def ran(shared_arq: Harness) -> Ran:
         ids["scheduled"] = arq.host.sync.enqueue(args["ok"], schedule_in=1).id
         ids["given id"] = arq.host.sync.enqueue(args["ok"], job_id=f"{arq.prefix}-given").id
         unknown = arq.host.workers.declare("steps.unknown", StepArgs, queue=arq.queue).enqueue(args["ok"]).id
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-    ids["no organization"] = by_hand(
-        arq, lambda p: json.dumps({**p, "args": {"token": SECRET, "actor_id": "ann"}})
-    )
-    ids["wrong organization"] = by_hand(
-        arq, lambda p: json.dumps({**p, "args": {**p["args"], "organization_id": [SECRET]}})
-    )
-    ids["newer version"] = by_hand(arq, lambda p: json.dumps({**p, "v": 2}))
-    ids["cut off"] = by_hand(arq, lambda p: json.dumps(p)[:-9])
-    ids["not a string"] = by_hand(arq, lambda p: p)
-    ids["wrong field"] = by_hand(arq, lambda p: json.dumps({**p, "attempt": SECRET}))
+    ids |= {name: by_hand(arq, change) for name, change in CHANGES.items()}
     process = arq.worker("--verbose", boot="arq_host.arq_lifecycle_debug")
     arq.wait_all(list(ids.values()))
     arq.wait(unknown, "waiting")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import pytest
-from adapters.arq.tests.support import Harness, eventually, script
+from adapters.arq.tests.support import Harness
 from arq.worker import create_worker
+from tests.queues.harness import eventually, script
 
 from sigra_workers import Again, Dead, Error, Ok, Result, Snooze
 from sigra_workers.store import Claim

@@ -6,9 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from adapters.arq.tests.support import Harness, Process, eventually, harness, plain_job, script
+from adapters.arq.tests.support import Harness, harness, plain_job
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.jobs import Job
+from tests.queues.harness import Process, eventually, script
 
 pytestmark = pytest.mark.integration
 

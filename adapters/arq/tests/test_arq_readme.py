@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
-from adapters.arq.tests.support import URL, eventually, reach
+from adapters.arq.tests.support import URL, reach
 from arq import cron
 from tests.docs.blocks import README, blocks, blocks_of, path, texts
+from tests.queues.harness import eventually
 
 from sigra_workers import CAPABILITIES, AuditScope, Workers
 from sigra_workers_arq import ArqAdapter, boot

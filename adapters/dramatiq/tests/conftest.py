@@ -3,11 +3,12 @@
 They fail, rather than skip, where there is no server. Each gives its tests queue names of their own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from adapters.dramatiq.tests.support import SETTINGS, STORED, Harness, RedisServer, free_port, harness
+from adapters.dramatiq.tests.support import SETTINGS, STORED, Harness, harness
+from tests.queues.harness import redis_server as redis_server  # noqa: PLC0414
 
 
 @pytest.fixture(params=STORED)
@@ -45,17 +46,3 @@ def storeless(tmp_path: Path) -> Iterator[Harness]:
     """The host on the shared RabbitMQ, without a store."""
     with harness(tmp_path, "storeless") as found:
         yield found
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Starts private Redis servers: ``redis_server("--maxmemory", "2mb")``."""
-    servers: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        servers.append(RedisServer(free_port(), tmp_path, options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.process.kill()

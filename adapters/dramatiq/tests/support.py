@@ -3,28 +3,24 @@
 import contextlib
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
-import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import pika
 import pytest
 from dramatiq import Message
 from dramatiq.common import dq_name, xq_name
 from pika.exceptions import AMQPError, ChannelClosedByBroker
-from redis import Redis
 from redis.exceptions import RedisError
+from tests.queues.harness import SECONDS, Process, QueueHarness, eventually, python_path, reach_redis
 
-from dramatiq_host.jobs import Host, StepArgs, make_host
+from dramatiq_host.jobs import make_host
 from sigra_workers import DeadJob, Payload
 from sigra_workers_dramatiq import DramatiqAdapter, wire
 
@@ -38,44 +34,13 @@ SETTINGS: Final[dict[str, dict[str, str]]] = {
 """The ways to run it."""
 STORED: Final = ("redis", "rabbitmq")
 HOST_FOLDER: Final = Path(__file__).parent / "host"
+PYTHONPATH: Final = python_path(HOST_FOLDER)
 BOOT: Final = "dramatiq_host.dramatiq_app"
-SECONDS: Final = 30.0
-"""How long anything may take that a test waits for."""
-T = TypeVar("T")
-
-
-def eventually(look: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
-    """What `look` returns as soon as it is true; fails the test when it is not in time."""
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > end:
-            pytest.fail(f"waited {seconds:g} s for {what}, last saw {found!r}")
-        time.sleep(0.02)
-
-
-def script(*steps: str, **keys: Any) -> StepArgs:
-    """Args of a job that does these steps, for organization org-1 and actor ann unless told otherwise."""
-    return cast("StepArgs", {"organization_id": "org-1", "actor_id": "ann", "steps": list(steps), **keys})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def reach(url: str) -> Any:
-    """A client of that Redis, which answers; untyped, as its answers are unions."""
-    connection = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
-    try:
-        connection.ping()
-    except RedisError as error:
-        connection.close()
-        pytest.fail(f"no Redis at {url} ({error}): run `make servers`, or set SIGRA_TEST_DRAMATIQ_REDIS_URL")
-    return connection
+    """A client of that Redis, which answers."""
+    return reach_redis(url, "SIGRA_TEST_DRAMATIQ_REDIS_URL")
 
 
 def reach_rabbitmq(url: str) -> Any:
@@ -86,75 +51,6 @@ def reach_rabbitmq(url: str) -> Any:
         pytest.fail(
             f"no RabbitMQ ({type(error).__name__}): run `make servers`, or set SIGRA_TEST_RABBITMQ_URL"
         )
-
-
-@dataclass
-class Process:
-    """A process we started, in a session of its own, its output in a file."""
-
-    popen: "subprocess.Popen[bytes]"
-    file: Path
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    @property
-    def log(self) -> str:
-        return self.file.read_text(errors="replace")
-
-    @property
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def logged(self, text: str, seconds: float = SECONDS) -> None:
-        """Wait until its log holds the text."""
-        eventually(lambda: text in self.log, f"{text!r} in {self.file.name}", seconds)
-
-    def stop(self, seconds: float = SECONDS) -> int:
-        """End it as a supervisor would; its exit status."""
-        self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(seconds)
-
-    def kill(self) -> None:
-        """kill -9, its children too."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.popen.wait()
-
-
-@dataclass
-class RedisServer:
-    """A Redis of the test's own: to stall, to fill, to kill."""
-
-    port: int
-    folder: Path
-    options: tuple[str, ...]
-    process: Process = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, again on the same port and data; returns once it answers."""
-        file = self.folder / f"redis-{self.port}.log"
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
-        with file.open("ab") as output:
-            popen = subprocess.Popen(
-                [*command, *self.options], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        self.process = Process(popen, file)
-
-        def answers() -> bool:
-            with Redis.from_url(self.url) as connection, contextlib.suppress(RedisError):
-                return bool(connection.ping())
-            return False
-
-        eventually(answers, f"a redis-server on port {self.port}")
 
 
 class Proxy:
@@ -225,16 +121,13 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-@dataclass
-class Harness:
+@dataclass(kw_only=True)
+class Harness(QueueHarness):
     """A host application on servers of its own or shared ones, with queue names of its own."""
 
+    LEADS = True
     way: str
     settings: dict[str, str]
-    folder: Path
-    prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
-    processes: list[Process] = field(default_factory=list[Process])
-    host: Host = field(init=False)
 
     def __post_init__(self) -> None:
         self.connection = reach(self.redis_url)
@@ -253,30 +146,17 @@ class Harness:
     def adapter(self) -> DramatiqAdapter:
         return DramatiqAdapter.of(self.host.workers)
 
-    @property
-    def queue(self) -> str:
-        """The queue that jobs go to."""
-        return f"{self.prefix}-main"
-
-    @property
-    def other_queue(self) -> str:
-        """A queue that jobs may be sent to."""
-        return f"{self.prefix}-other"
-
     # -- processes -------------------------------------------------------------------------------------
 
     @property
     def environment(self) -> dict[str, str]:
         """What a worker process finds in its environment."""
         return {
-            **{key: value for key, value in os.environ.items() if key != "SIGRA_WORKERS"},
-            "HOST_DIR": str(self.folder),
+            **super().environment,
             "HOST_SETTINGS": json.dumps(self.settings),
             "HOST_REDIS_URL": self.redis_url,
-            "HOST_QUEUE": self.queue,
             "HOST_QUEUES": self.other_queue,
-            "PYTHONPATH": str(HOST_FOLDER),
-            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": PYTHONPATH,
             "dramatiq_restart_delay": "500",  # milliseconds until a consumer that lost its server looks again
         }
 
@@ -292,33 +172,12 @@ class Harness:
         command = [str(Path(sys.executable).parent / "dramatiq"), boot, "--processes", str(processes)]
         process = self.run([*command, *options], environment)
         if ready:
-            end = time.monotonic() + SECONDS
-            while process.log.count("ready for action") < processes:
-                if not process.alive or time.monotonic() > end:
-                    pytest.fail(f"the dramatiq worker did not start:\n{process.log}")
-                time.sleep(0.02)
+            process.ready("ready for action", processes)
         return process
-
-    def run(self, command: list[str], environment: Mapping[str, str] | None = None) -> Process:
-        """Start a command with our environment; it is killed at the end of the test."""
-        file = self.folder / f"process-{len(self.processes)}.log"
-        with file.open("wb") as output:
-            popen = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env={**self.environment, **(environment or {})},
-                start_new_session=True,
-            )
-        self.processes.append(Process(popen, file))
-        return self.processes[-1]
 
     def close(self) -> None:
         """Kill all that was started here, print the logs, and leave nothing in the servers."""
-        for process in self.processes:
-            process.kill()
-            print(f"---- {' '.join(map(str, cast('list[str]', process.popen.args)))}\n{process.log}")
+        self.end()
         with contextlib.suppress(RedisError):  # a test may have taken its server down
             self._sweep()
         self.host.workers.close()
@@ -442,24 +301,11 @@ class Harness:
 
         eventually(done, f"{len(job_ids)} jobs to end, such as {rest[:3]}", seconds)
 
-    def runs(self, job_id: str | None = None) -> list[dict[str, Any]]:
-        """Each run of host code, or those of one job, in order."""
-        return [run for run in self.lines("runs.jsonl") if job_id in (None, run["job"])]
-
-    def audit(self, job_id: str | None = None) -> list[dict[str, Any]]:
-        """The audit trail, or that of one job."""
-        return [event for event in self.lines("audit.jsonl") if job_id in (None, event["job_id"])]
-
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        file = self.folder / name
-        whole = file.read_text().rpartition("\n")[0] if file.exists() else ""  # the last may be half written
-        return [json.loads(line) for line in whole.splitlines()]
-
 
 @contextmanager
 def harness(folder: Path, way: str, **settings: str) -> Generator[Harness]:
     """A harness for a block."""
-    found = Harness(way, {**SETTINGS[way], **settings}, folder)
+    found = Harness(way=way, settings={**SETTINGS[way], **settings}, folder=folder)
     try:
         yield found
     finally:

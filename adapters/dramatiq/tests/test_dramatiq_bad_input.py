@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pytest
-from adapters.dramatiq.tests.support import Harness, Process, eventually, script
+from adapters.dramatiq.tests.support import Harness
 from dramatiq import Message
 from dramatiq.common import xq_name
+from tests.queues.harness import Process, eventually, script
 
 from sigra_workers_dramatiq import wire
 

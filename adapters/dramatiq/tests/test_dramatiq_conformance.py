@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from adapters.dramatiq.tests.support import (
-    HOST_FOLDER,
-    SETTINGS,
-    free_port,
-    reach,
-    reach_rabbitmq,
-)
+from adapters.dramatiq.tests.support import PYTHONPATH, SETTINGS, reach, reach_rabbitmq
 from dramatiq import Message
 from dramatiq.common import dq_name, xq_name
 from dramatiq.results import ResultMissing
+from tests.losses.servers import free_port
 
 from dramatiq_host.brokers import keep_results
 from sigra_workers import Workers, hookimpl
@@ -66,7 +61,7 @@ def make_harness(way: str, nowhere: Mapping[str, Any], recovery: float) -> Harne
         adapter="dramatiq",
         settings=SETTINGS[way],
         command=[DRAMATIQ, "dramatiq_host.conformance_boot", "--processes", "1", "--queues", "{queue}"],
-        env={"PYTHONPATH": str(HOST_FOLDER)},
+        env={"PYTHONPATH": PYTHONPATH},
         unreachable_settings={**SETTINGS[way], **nowhere},
         result=result,
         clean=lambda queues: forget(way, queues),

@@ -8,18 +8,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
-from adapters.dramatiq.tests.support import (
-    RABBITMQ_URL,
-    Harness,
-    Proxy,
-    RedisServer,
-    eventually,
-    harness,
-    script,
-)
+from adapters.dramatiq.tests.support import RABBITMQ_URL, Harness, Proxy, harness
 from redis import ConnectionPool, Redis
 from redis.exceptions import ResponseError
 from tests.interrupted import Interrupted, TimeUp
+from tests.queues.harness import RedisServer, eventually, script
 
 from sigra_workers_dramatiq import wire
 from sigra_workers_dramatiq.link import ThreadClient

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.dramatiq.tests.support import Harness, eventually, free_port, script
+from adapters.dramatiq.tests.support import Harness
+from tests.losses.servers import free_port
+from tests.queues.harness import eventually, script
 
 from dramatiq_host.jobs import make_host
 from sigra_workers import DeadJob, NotDeadError, NotSupportedError, Rejected, Resend

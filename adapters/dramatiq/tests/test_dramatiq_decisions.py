@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import Any, Final
 
 import pytest
-from adapters.dramatiq.tests.support import SETTINGS, Harness, Process, script
+from adapters.dramatiq.tests.support import SETTINGS, Harness
 from dramatiq.common import dq_name
+from tests.queues.harness import DELAYS, LATER, Process, check_lateness, script
 
 pytestmark = pytest.mark.integration
 KINDS: Final = ("sync", "async")
@@ -180,25 +181,9 @@ def test_the_record_of_a_job_that_ended_is_settled(shared_queue: Harness, table:
 @pytest.mark.parametrize("shared_queue", SETTINGS, indirect=True)
 def test_no_delay_ends_early(shared_queue: Harness, record_property: Any) -> None:
     process = shared_queue.worker()
-    delays = [0.05 + 0.08 * n for n in range(24)]
-    # Each is scheduled, fails once with a backoff of 1.25 s, then snoozes for a second.
-    jobs = [
-        shared_queue.host.later.new(script("error:no", "snooze:1", "ok"), schedule_in=delay)
-        for delay in delays
-    ]
+    jobs = [shared_queue.host.later.new(LATER, schedule_in=delay) for delay in DELAYS]
     refs = shared_queue.host.workers.enqueue_many(jobs)
     shared_queue.wait(*(ref.id for ref in refs))
     process.kill()
 
-    late: dict[str, list[float]] = {"schedule_in": [], "backoff": [], "snooze": []}
-    for ref in refs:
-        first, second, third = (run["at"] for run in shared_queue.runs(ref.id))
-        assert ref.due_at is not None
-        late["schedule_in"].append(first - ref.due_at.timestamp())
-        late["backoff"].append(second - first - 1.25)
-        late["snooze"].append(third - second - 1)
-    for what, seconds in late.items():
-        record_property(f"late, {what}", f"{min(seconds):.2f} to {max(seconds):.2f} s")
-        print(f"late, {what}: {min(seconds):.2f} to {max(seconds):.2f} s")
-        assert min(seconds) >= 0, what
-        assert max(seconds) < 6, what
+    check_lateness(shared_queue, refs, 6, record_property)

@@ -8,21 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from adapters.dramatiq.tests.support import (
-    RABBITMQ_URL,
-    REDIS_URL,
-    Harness,
-    Proxy,
-    RedisServer,
-    eventually,
-    free_port,
-    harness,
-    script,
-)
+from adapters.dramatiq.tests.support import RABBITMQ_URL, REDIS_URL, Harness, Proxy, harness
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from redis import Redis
 from tests.examined import broken, look, passes, sound
+from tests.losses.servers import free_port
+from tests.queues.harness import RedisServer, eventually, script
 
 from dramatiq_host.jobs import make_host
 from sigra_workers import AuditScope, OrganizationArgs, Workers, checks, store

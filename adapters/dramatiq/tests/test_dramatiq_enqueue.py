@@ -13,18 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from adapters.dramatiq.tests.support import (
-    RABBITMQ_URL,
-    REDIS_URL,
-    SETTINGS,
-    Harness,
-    Proxy,
-    RedisServer,
-    eventually,
-    free_port,
-    harness,
-    script,
-)
+from adapters.dramatiq.tests.support import RABBITMQ_URL, REDIS_URL, SETTINGS, Harness, Proxy, harness
 from dramatiq import Broker, Message
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
@@ -34,9 +23,11 @@ from dramatiq.middleware import Middleware
 from pika.exceptions import ChannelClosedByBroker
 from redis import Redis
 from redis.exceptions import ResponseError
-from tests.losses.servers import RabbitServer
+from tests.losses.servers import RabbitServer, free_port
+from tests.queues.harness import RedisServer, eventually, script
+from tests.queues.host import Host, StepArgs
 
-from dramatiq_host.jobs import Host, StepArgs, make_host
+from dramatiq_host.jobs import make_host
 from sigra_workers import (
     Again,
     AuditScope,

@@ -8,24 +8,17 @@ from typing import Any, Final
 
 import dramatiq
 import pytest
-from adapters.dramatiq.tests.support import (
-    STORED,
-    Harness,
-    Process,
-    RedisServer,
-    eventually,
-    free_port,
-    harness,
-    script,
-)
+from adapters.dramatiq.tests.support import STORED, Harness, harness
 from dramatiq import Message
 from dramatiq.asyncio import EventLoopThread, set_event_loop_thread
 from dramatiq.middleware import GroupCallbacks
 from dramatiq.rate_limits.backends import RedisBackend as Barriers
 from dramatiq.results import ResultMissing, Results
 from dramatiq.results.backends import RedisBackend
+from tests.losses.servers import free_port
+from tests.queues.harness import Process, RedisServer, eventually, script
+from tests.queues.host import StepArgs
 
-from dramatiq_host.jobs import StepArgs
 from sigra_workers import Complete, Delivery, Ok, Outcome
 from sigra_workers_dramatiq import process, wire
 

@@ -1,32 +1,18 @@
 """Nothing that Dramatiq or we print holds args: at DEBUG, with secrets in them, however a job ends."""
 
-import io
 import json
-import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from adapters.dramatiq.tests.support import Harness, Process, eventually, script
+from adapters.dramatiq.tests.support import Harness
+from tests.queues.harness import Process, eventually, script
+from tests.queues.host import StepArgs
+from tests.queues.logs import CHANGES, ENDINGS, SECRET, all_logged
 
-from dramatiq_host.jobs import StepArgs
 from sigra_workers_dramatiq import wire
 
 pytestmark = pytest.mark.integration
-SECRET: Final = "s3cret-41d7"
-ENDINGS: Final = {
-    "ok": ["ok"],
-    "ok with a value": ["ok:done"],
-    "error": ["error:no"],
-    "raises": ["raise:no"],
-    "retried": ["error:no", "raise:no", "ok"],
-    "timed out": ["sleep:60"],
-    "exits": ["exit"],
-    "snoozed": ["snooze:1", "ok"],
-    "cancelled": ["cancel:no"],
-    "cancel_on": ["gone"],
-    "no result": ["none"],
-}
 Ran = tuple[Mapping[str, str], Process, str]
 
 
@@ -43,14 +29,10 @@ def by_hand(queue: Harness, change: Any) -> str:
 def ran(shared_queue: Harness) -> Ran:
     """Jobs of every ending, each with a secret in its args, and what sender and worker process logged."""
     queue = shared_queue
-    root, logged = logging.getLogger(), io.StringIO()
-    handler, level = logging.StreamHandler(logged), root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
     args = {name: script(*steps, token=SECRET, deep=[{"key": SECRET}]) for name, steps in ENDINGS.items()}
     options: Any = {"timeout": 0.5, "max_attempts": 3}
     ids: dict[str, str] = {}
-    try:
+    with all_logged() as logged:
         for kind, handle in queue.host.handles.items():
             ids |= {f"{name}, {kind}": handle.enqueue(found, **options).id for name, found in args.items()}
         ids["scheduled"] = queue.host.sync.enqueue(args["ok"], schedule_in=1).id
@@ -58,21 +40,7 @@ def ran(shared_queue: Harness) -> Ran:
             ids["given id"] = queue.host.sync.enqueue(args["ok"], job_id=f"{queue.prefix}-given").id
         declared = queue.host.workers.declare(f"{queue.prefix}.unknown", StepArgs, queue=queue.queue)
         unknown = declared.enqueue(args["ok"]).id
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-    broken = {
-        "no organization": by_hand(
-            queue, lambda p: json.dumps({**p, "args": {"token": SECRET, "actor_id": "ann"}})
-        ),
-        "wrong organization": by_hand(
-            queue, lambda p: json.dumps({**p, "args": {**p["args"], "organization_id": [SECRET]}})
-        ),
-        "newer version": by_hand(queue, lambda p: json.dumps({**p, "v": 2})),
-        "cut off": by_hand(queue, lambda p: json.dumps(p)[:-9]),
-        "not a string": by_hand(queue, lambda p: p),
-        "wrong field": by_hand(queue, lambda p: json.dumps({**p, "attempt": SECRET})),
-    }
+    broken = {name: by_hand(queue, change) for name, change in CHANGES.items()}
     process = queue.worker("-v", boot="dramatiq_host.dramatiq_app_debug")
     queue.wait(*ids.values())
     for job_id in broken.values():

@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 import dramatiq.cli
 import pytest
-from adapters.dramatiq.tests.support import BOOT, REDIS_URL, Harness, eventually, script
+from adapters.dramatiq.tests.support import BOOT, REDIS_URL, Harness
+from tests.queues.harness import eventually, script
+from tests.queues.host import StepArgs
 
-from dramatiq_host.jobs import StepArgs
 from sigra_workers import Workers
 from sigra_workers_dramatiq.middleware import Process
 
@@ -105,7 +106,7 @@ def test_a_process_that_is_bound_to_nothing_ends_and_says_what_to_do(on_redis: H
 
 HERE: Final = (
     "from sigra_workers_dramatiq import boot; import dramatiq;"
-    " from dramatiq_host.jobs import StepArgs, workers; "
+    " from dramatiq_host.jobs import workers; from tests.queues.host import StepArgs; "
 )
 REFUSED: Final = {
     "boot('dramatiq_host.jobs:nothing')": "NotFoundError: 'dramatiq_host.jobs:nothing' leads to no Workers",

@@ -9,17 +9,11 @@ from typing import Any, Final
 
 import dramatiq
 import pytest
-from adapters.dramatiq.tests.support import (
-    RABBITMQ_URL,
-    REDIS_URL,
-    SETTINGS,
-    eventually,
-    reach,
-    reach_rabbitmq,
-)
+from adapters.dramatiq.tests.support import RABBITMQ_URL, REDIS_URL, SETTINGS, reach, reach_rabbitmq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import dq_name, xq_name
 from tests.docs.blocks import README, blocks, blocks_of, path, texts
+from tests.queues.harness import eventually
 
 from sigra_workers import CAPABILITIES, AuditScope, Workers
 from sigra_workers_dramatiq import DramatiqAdapter

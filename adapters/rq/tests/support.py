@@ -1,71 +1,35 @@
 """A Redis, `rq worker` processes, and what a test reads back from both."""
 
 import contextlib
-import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-import pytest
-from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.job import Job as RqJob
 from rq.results import Result
+from tests.queues.harness import SECONDS, Process, QueueHarness, eventually, python_path, reach_redis
 
-from rq_host.jobs import Host, StepArgs, make_host
+from rq_host.jobs import make_host
 from sigra_workers import Payload
 from sigra_workers_rq import wire
 
 URL: Final = os.environ.get("SIGRA_TEST_REDIS_URL", "redis://127.0.0.1:6379/7")
 HOST_FOLDER: Final = Path(__file__).parent / "host"
+PYTHONPATH: Final = python_path(HOST_FOLDER)
+RQ: Final = str(Path(sys.executable).parent / "rq")
 BOOT: Final = "rq_host.rq_lifecycle"
-SECONDS: Final = 30.0
-"""How long anything may take that a test waits for."""
-T = TypeVar("T")
-
-
-def eventually(look: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
-    """What `look` returns as soon as it is true; fails the test when it is not in time."""
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > end:
-            pytest.fail(f"waited {seconds:g} s for {what}, last saw {found!r}")
-        time.sleep(0.02)
-
-
-def script(*steps: str, **keys: Any) -> StepArgs:
-    """Args of a job that does these steps, for organization org-1 and actor ann unless told otherwise."""
-    return cast("StepArgs", {"organization_id": "org-1", "actor_id": "ann", "steps": list(steps), **keys})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def reach(url: str) -> Any:
-    """A client of that Redis, which answers; untyped, as its answers are unions."""
-    connection = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
-    try:
-        connection.ping()
-    except RedisError as error:
-        connection.close()
-        pytest.fail(f"no Redis at {url} ({error}): run `make servers`, or set SIGRA_TEST_REDIS_URL")
-    return connection
+    """A client of that Redis, which answers."""
+    return reach_redis(url, "SIGRA_TEST_REDIS_URL")
 
 
 def children(pid: int) -> list[int]:
@@ -78,105 +42,17 @@ def children(pid: int) -> list[int]:
     return found
 
 
-@dataclass
-class Process:
-    """A process we started, its output in a file."""
-
-    popen: "subprocess.Popen[bytes]"
-    file: Path
-
-    @staticmethod
-    def rq() -> str:
-        """The command."""
-        return str(Path(sys.executable).parent / "rq")
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    @property
-    def log(self) -> str:
-        return self.file.read_text(errors="replace")
-
-    @property
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def logged(self, text: str, seconds: float = SECONDS) -> None:
-        """Wait until its log holds the text."""
-        eventually(lambda: text in self.log, f"{text!r} in {self.file.name}", seconds)
-
-    def stop(self, seconds: float = SECONDS) -> int:
-        """End it as a supervisor would; its exit status."""
-        self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(seconds)
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.popen.kill()
-        self.popen.wait()
-
-
-@dataclass
-class RedisServer:
-    """A Redis of the test's own: to stall, to fill, to kill."""
-
-    port: int
-    folder: Path
-    options: tuple[str, ...]
-    process: Process = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, again on the same port and data; returns once it answers."""
-        file = self.folder / f"redis-{self.port}.log"
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
-        with file.open("ab") as output:
-            popen = subprocess.Popen([*command, *self.options], stdout=output, stderr=subprocess.STDOUT)
-        self.process = Process(popen, file)
-
-        def answers() -> bool:
-            with Redis.from_url(self.url) as connection, contextlib.suppress(RedisError):
-                return bool(connection.ping())
-            return False
-
-        eventually(answers, f"a redis-server on port {self.port}")
-
-    def client(self) -> Any:
-        return Redis.from_url(self.url, socket_timeout=10)
-
-
-@dataclass
-class Harness:
+@dataclass(kw_only=True)
+class Harness(QueueHarness):
     """A host application on a Redis of its own or a shared one, with queue names of its own."""
 
     url: str
-    folder: Path
     connection: Any
     serializer: str = "json"
-    prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
-    processes: list[Process] = field(default_factory=list[Process])
-    host: Host = field(init=False)
 
     def __post_init__(self) -> None:
         settings = {"url": self.url, "serializer": self.serializer}
         self.host = make_host(settings, self.queue, [self.other_queue])
-
-    @property
-    def queue(self) -> str:
-        """The queue that jobs go to."""
-        return f"{self.prefix}-main"
-
-    @property
-    def other_queue(self) -> str:
-        """A queue that jobs may be sent to."""
-        return f"{self.prefix}-other"
 
     # -- processes -------------------------------------------------------------------------------------
 
@@ -184,13 +60,10 @@ class Harness:
     def environment(self) -> dict[str, str]:
         """What a worker process finds in its environment."""
         return {
-            **{key: value for key, value in os.environ.items() if key != "SIGRA_WORKERS"},
-            "HOST_DIR": str(self.folder),
+            **super().environment,
             "HOST_REDIS_URL": self.url,
-            "HOST_QUEUE": self.queue,
             "HOST_SERIALIZER": self.serializer,
-            "PYTHONPATH": str(HOST_FOLDER),
-            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": PYTHONPATH,
         }
 
     def worker(
@@ -203,33 +76,15 @@ class Harness:
         ready: bool = True,
     ) -> Process:
         """Start `rq worker` on our queue; returns once it listens, unless not `ready`."""
-        command = [Process.rq(), "worker", "-u", self.url]
+        command = [RQ, "worker", "-u", self.url]
         command += ["--name", f"{self.prefix}-{len(self.processes)}"]
         command += ["-c", boot] if boot else []
         command += ["--serializer", self.serializer] if "--serializer" not in options else []
         command += ["--with-scheduler"] if scheduler else []
         process = self.run([*command, *options, *(queues or (self.queue,))], environment)
         if ready:
-            end = time.monotonic() + SECONDS
-            while "Listening on" not in process.log:
-                if not process.alive or time.monotonic() > end:
-                    pytest.fail(f"the rq worker did not start:\n{process.log}")
-                time.sleep(0.02)
+            process.ready("Listening on")
         return process
-
-    def run(self, command: list[str], environment: Mapping[str, str] | None = None) -> Process:
-        """Start a command with our environment; it is killed at the end of the test."""
-        file = self.folder / f"process-{len(self.processes)}.log"
-        with file.open("wb") as output:
-            popen = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env={**self.environment, **(environment or {})},
-            )
-        self.processes.append(Process(popen, file))
-        return self.processes[-1]
 
     def work(self, *options: str, seconds: float = SECONDS, **more: Any) -> Process:
         """Run `rq worker --burst` until the queue is empty; what is scheduled stays."""
@@ -243,9 +98,7 @@ class Harness:
             for pid in ours:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for process in self.processes:
-            process.kill()
-            print(f"---- {' '.join(map(str, cast('list[str]', process.popen.args)))}\n{process.log}")
+        self.end()
         self.host.workers.close()
         with contextlib.suppress(RedisError):  # a test may have taken its server down
             self._sweep()
@@ -342,23 +195,11 @@ class Harness:
 
     # -- what worker processes wrote ---------------------------------------------------------------------
 
-    def runs(self, job_id: str | None = None) -> list[dict[str, Any]]:
-        """Each run of host code, or those of one job, in order."""
-        return [run for run in self.lines("runs.jsonl") if job_id in (None, run["job"])]
-
-    def audit(self, job_id: str | None = None) -> list[dict[str, Any]]:
-        """The audit trail, or that of one job."""
-        return [event for event in self.lines("audit.jsonl") if job_id in (None, event["job_id"])]
-
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        file = self.folder / name
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
 
 @contextmanager
 def harness(folder: Path, url: str = URL, serializer: str = "json") -> Generator[Harness]:
     """A harness for a block."""
-    found = Harness(url, folder, reach(url), serializer)
+    found = Harness(url=url, folder=folder, connection=reach(url), serializer=serializer)
     try:
         yield found
     finally:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import HOST_FOLDER, URL, Process, reach
+from adapters.rq.tests.support import PYTHONPATH, RQ, URL, reach
 from redis import Redis
 from rq.job import Job
 
@@ -13,7 +13,7 @@ from sigra_workers.conformance import AdapterConformance, Harness
 from sigra_workers_rq.adapter import RqAdapter
 
 COMMAND: Final = [
-    *(Process.rq(), "worker", "-u", URL, "-c", "rq_host.conformance_boot", "--serializer", "json"),
+    *(RQ, "worker", "-u", URL, "-c", "rq_host.conformance_boot", "--serializer", "json"),
     *("--with-scheduler", "--worker-ttl", "20"),
     *("--maintenance-interval", "5", "--job-monitoring-interval", "5", "{queue}"),
 ]
@@ -48,7 +48,7 @@ class TestRq(AdapterConformance):
             adapter="rq",
             settings={"url": URL},
             command=COMMAND,
-            env={"PYTHONPATH": str(HOST_FOLDER)},
+            env={"PYTHONPATH": PYTHONPATH},
             processes=2,
             unreachable_settings={"url": "redis://127.0.0.1:1/0"},
             result=result,

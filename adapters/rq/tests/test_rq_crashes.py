@@ -12,21 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import (
-    URL,
-    Harness,
-    Process,
-    RedisServer,
-    children,
-    eventually,
-    free_port,
-    harness,
-    script,
-)
+from adapters.rq.tests.support import URL, Harness, children, harness
 from redis import Redis
 from rq.job import JobStatus
 from rq.queue import Queue
 from rq.worker import SimpleWorker
+from tests.losses.servers import free_port
+from tests.queues.harness import Process, RedisServer, eventually, script
 
 from sigra_workers import Snooze
 from sigra_workers_rq import process as rq_process

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.rq.tests.support import HOST_FOLDER, Harness, Process, RedisServer, free_port, script
+from adapters.rq.tests.support import HOST_FOLDER, RQ, Harness
 from redis import Redis
 from rq import Queue
 from rq.job import JobStatus
 from rq.results import Result
 from rq.worker import SimpleWorker
+from tests.losses.servers import free_port
+from tests.queues.harness import RedisServer, script
+from tests.queues.host import Host
 
-from rq_host.jobs import Host, make_host
+from rq_host.jobs import make_host
 from rq_host.plain import add
 from sigra_workers import (
     Cancel,
@@ -80,10 +83,10 @@ def dead(rq: Harness, monkeypatch: pytest.MonkeyPatch) -> Dead:
 
 
 def implement(host: Host) -> None:
-    from rq_host.implementations import step  # it belongs to worker processes
+    from rq_host.implementations import steps  # it belongs to worker processes
 
     def perform(scope: Any, args: Any) -> Any:
-        return step(args["steps"][0])
+        return steps.step(args["steps"][0])
 
     for handle in host.handles.values():
         handle.implement(perform)
@@ -306,7 +309,7 @@ def test_what_rq_requeues_is_a_resend_too_and_starts_its_grace_anew(dead: Dead) 
     payload = dead.rq.payload(job_id)
     meta = {"sigra": payload.again(None, meta={**payload.meta, "unknown_since": 1.0}).dump()}
     dead.rq.connection.hset(f"rq:job:{job_id}", "meta", json.dumps(meta))
-    rq = [Process.rq(), "requeue", "--queue", dead.rq.queue, "-u", dead.rq.url]
+    rq = [RQ, "requeue", "--queue", dead.rq.queue, "-u", dead.rq.url]
     subprocess.run([*rq, "--serializer", "json", job_id], check=True, capture_output=True, cwd=HOST_FOLDER)
     assert dead.rq.places(job_id) == {"queued"}
     dead.work()

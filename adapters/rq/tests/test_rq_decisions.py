@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import Harness, Process, eventually, script
+from adapters.rq.tests.support import Harness
+from tests.queues.harness import DELAYS, LATER, Process, check_lateness, eventually, script
 
 pytestmark = pytest.mark.integration
 KINDS: Final = ("sync", "async")
@@ -186,25 +187,10 @@ def test_who_acted_reaches_the_audit_trail(rq: Harness, keys: Any, expected: tup
 
 def test_no_delay_ends_early(rq: Harness, record_property: Any) -> None:
     rq.worker()
-    delays = [0.05 + 0.08 * n for n in range(24)]
-    # Each is scheduled, fails once with a backoff of 1.25 s, then snoozes for a second.
-    refs = [
-        rq.host.later.enqueue(script("error:no", "snooze:1", "ok"), schedule_in=delay) for delay in delays
-    ]
+    refs = [rq.host.later.enqueue(LATER, schedule_in=delay) for delay in DELAYS]
     rq.wait_all([ref.id for ref in refs])
 
-    late: dict[str, list[float]] = {"schedule_in": [], "backoff": [], "snooze": []}
-    for ref in refs:
-        first, second, third = (run["at"] for run in rq.runs(ref.id))
-        assert ref.due_at is not None
-        late["schedule_in"].append(first - ref.due_at.timestamp())
-        late["backoff"].append(second - first - 1.25)
-        late["snooze"].append(third - second - 1)
-    for what, seconds in late.items():
-        record_property(f"late, {what}", f"{min(seconds):.2f} to {max(seconds):.2f} s")
-        print(f"late, {what}: {min(seconds):.2f} to {max(seconds):.2f} s")
-        assert min(seconds) >= 0, what
-        assert max(seconds) < 15, what
+    check_lateness(rq, refs, 15, record_property)
 
 
 def test_a_job_that_reaches_the_queue_early_waits_for_its_time(rq: Harness) -> None:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from adapters.rq.tests.support import Harness, RedisServer, eventually, free_port, harness, script
+from adapters.rq.tests.support import Harness, harness
 from redis import Redis
 from rq import Queue
 from tests.examined import broken, look, passes, sound
+from tests.losses.servers import free_port
+from tests.queues.harness import RedisServer, eventually, script
 
 from rq_host.jobs import make_host
 from sigra_workers import Workers, checks

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from adapters.rq.tests.support import URL, Harness, eventually, script
+from adapters.rq.tests.support import URL, Harness
 from redis import Redis
+from tests.queues.harness import eventually, script
 
 from rq_host.jobs import make_host
 from sigra_workers import (

@@ -7,13 +7,15 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import pytest
-from adapters.rq.tests.support import BOOT, Harness, eventually, harness, script
+from adapters.rq.tests.support import BOOT, Harness, harness
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
+from tests.queues.crowd import ORGANIZATIONS, check_events, check_ids, crowd_of, runs_of
+from tests.queues.harness import eventually, script
 
 from rq_host import database, plain
 
@@ -23,7 +25,6 @@ IN_ONE_PROCESS: Final = "rq.worker.SimpleWorker"
 PROCESSES: Final = 3
 JOBS: Final = {FORKING: 300, IN_ONE_PROCESS: 1_000}
 """A fork for each job costs ten times a job."""
-ORGANIZATIONS: Final = 50
 POSTGRES: Final = os.environ.get(
     "SIGRA_TEST_POSTGRES_DSN", "postgresql://postgres@127.0.0.1:5432/test?connect_timeout=5"
 )
@@ -44,28 +45,13 @@ def all_end(rq: Harness, jobs: int) -> None:
 # -- the audit trail -----------------------------------------------------------------------------------
 
 
-def keys(number: int) -> dict[str, Any]:
-    """Who the job acts as, and for whom; each job has an actor of its own."""
-    return {
-        "organization_id": f"org-{number % ORGANIZATIONS}",
-        "actor_id": None if number % 7 == 0 else f"user-{number}",
-        "impersonating_from": f"admin-{number}" if number % 5 == 0 else None,
-    }
-
-
-def steps(number: int) -> list[str]:
-    """Most jobs do what they do at once, some fail first."""
-    return ["error:no", "ok:done"] if number % 10 == 1 else ["ok:done"]
-
-
 class Crowd:
     """All jobs, enqueued and done."""
 
     def __init__(self, rq: Harness, worker_class: str) -> None:
         self.rq = rq
-        kinds = (rq.host.sync, rq.host.asynchronous)
         self.size = JOBS[worker_class]
-        jobs = [kinds[n % 2].new(script(*steps(n), **keys(n))) for n in range(self.size)]
+        jobs = crowd_of(rq.host, self.size)
         self.numbers = {ref.id: n for n, ref in enumerate(rq.host.workers.enqueue_many(jobs))}
         self.processes = [rq.worker("-w", worker_class, ready=False) for _ in range(PROCESSES)]
         all_end(rq, self.size)
@@ -80,26 +66,18 @@ def crowd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.slow
 def test_every_audit_row_has_the_ids_of_its_own_job(crowd: Crowd) -> None:
-    for row in crowd.trail:
-        number = crowd.numbers[row["job_id"]]
-        sent = keys(number)
-        assert row["organization_id"] == sent["organization_id"]
-        assert row["effective_user_id"] == sent["actor_id"]
-        assert row["actor_id"] == (sent["impersonating_from"] or sent["actor_id"] or "system:host")
-        assert row["worker"] == ("steps.async" if number % 2 else "steps.sync")
+    check_ids(crowd.trail, crowd.numbers)
 
 
 @pytest.mark.slow
 def test_every_event_is_in_the_audit_trail_once(crowd: Crowd) -> None:
-    assert max(Counter(row["event_id"] for row in crowd.trail).values()) == 1
-    found = Counter(row["job_id"] for row in crowd.trail)
-    assert found == {job_id: len(steps(number)) for job_id, number in crowd.numbers.items()}
+    check_events(crowd.trail, crowd.numbers)
 
 
 @pytest.mark.slow
 def test_every_job_completes_once(crowd: Crowd) -> None:
     runs = Counter(run["job"] for run in crowd.rq.runs())
-    assert runs == {job_id: len(steps(number)) for job_id, number in crowd.numbers.items()}
+    assert runs == runs_of(crowd.numbers)
     jobs = [crowd.rq.job(job_id) for job_id in crowd.numbers]
     assert {job.return_value() for job in jobs} == {"done"}
     share = Counter(job.worker_name for job in jobs)

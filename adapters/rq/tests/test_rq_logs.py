@@ -1,34 +1,23 @@
 """Nothing that RQ or we print or show holds args: at DEBUG, with secrets in them, however a job ends."""
 
-import io
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import pytest
-from adapters.rq.tests.support import Harness, Process, script
+from adapters.rq.tests.support import Harness
+from tests.queues.harness import Process, script
+from tests.queues.host import StepArgs
+from tests.queues.logs import CHANGES, ENDINGS, SECRET, all_logged
 
-from rq_host.jobs import StepArgs
 from sigra_workers_rq import wire
 
 pytestmark = pytest.mark.integration
-SECRET: Final = "s3cret-41d7"
-ENDINGS: Final = {
-    "ok": ["ok"],
-    "ok with a value": ["ok:done"],
+ALL: Final = {
+    **ENDINGS,
     "ok with a value that can't be stored": ["object"],
-    "error": ["error:no"],
-    "raises": ["raise:no"],
-    "retried": ["error:no", "raise:no", "ok"],
-    "timed out": ["sleep:60"],
-    "exits": ["exit"],
     "process killed": ["kill"],
     "killed, then ok": ["kill", "ok"],
-    "snoozed": ["snooze:1", "ok"],
-    "cancelled": ["cancel:no"],
-    "cancel_on": ["gone"],
-    "no result": ["none"],
 }
 Ran = tuple[Mapping[str, str], Process, str]
 
@@ -46,13 +35,9 @@ def by_hand(rq: Harness, change: Any) -> str:
 def ran(shared_rq: Harness) -> Ran:
     """Jobs of every ending, each with a secret in its args, and what sender and worker process logged."""
     rq = shared_rq
-    root, logged = logging.getLogger(), io.StringIO()
-    handler, level = logging.StreamHandler(logged), root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    args = {name: script(*steps, token=SECRET, deep=[{"key": SECRET}]) for name, steps in ENDINGS.items()}
+    args = {name: script(*steps, token=SECRET, deep=[{"key": SECRET}]) for name, steps in ALL.items()}
     options: Any = {"timeout": 0.5, "max_attempts": 2}
-    try:
+    with all_logged() as logged:
         ids = {name: rq.host.sync.enqueue(found, **options).id for name, found in args.items()}
         ids |= {
             f"{name}, async": rq.host.asynchronous.enqueue(found, **options).id
@@ -61,19 +46,7 @@ def ran(shared_rq: Harness) -> Ran:
         ids["scheduled"] = rq.host.sync.enqueue(args["ok"], schedule_in=1).id
         ids["given id"] = rq.host.sync.enqueue(args["ok"], job_id=f"{rq.prefix}-given").id
         unknown = rq.host.workers.declare("steps.unknown", StepArgs, queue=rq.queue).enqueue(args["ok"]).id
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-    ids["no organization"] = by_hand(
-        rq, lambda p: json.dumps({**p, "args": {"token": SECRET, "actor_id": "ann"}})
-    )
-    ids["wrong organization"] = by_hand(
-        rq, lambda p: json.dumps({**p, "args": {**p["args"], "organization_id": [SECRET]}})
-    )
-    ids["newer version"] = by_hand(rq, lambda p: json.dumps({**p, "v": 2}))
-    ids["cut off"] = by_hand(rq, lambda p: json.dumps(p)[:-9])
-    ids["not a string"] = by_hand(rq, lambda p: p)
-    ids["wrong field"] = by_hand(rq, lambda p: json.dumps({**p, "attempt": SECRET}))
+    ids |= {name: by_hand(rq, change) for name, change in CHANGES.items()}
     process = rq.worker("-v", boot="rq_host.rq_lifecycle_debug")
     rq.wait_all(list(ids.values()))
     rq.wait(unknown, "scheduled")

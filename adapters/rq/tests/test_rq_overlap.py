@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from adapters.rq.tests.support import Harness, eventually, script
+from adapters.rq.tests.support import Harness
 from rq.job import Job as RqJob
 from rq.queue import Queue
 from rq.worker import SimpleWorker
+from tests.queues.harness import eventually, script
 
 from sigra_workers import Error, Ok, Snooze
 from sigra_workers.store import Store, turn

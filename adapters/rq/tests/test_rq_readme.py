@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import URL, eventually, reach
+from adapters.rq.tests.support import URL, reach
 from tests.docs.blocks import README, blocks, blocks_of, path, texts
+from tests.queues.harness import eventually
 
 from sigra_workers import CAPABILITIES, AuditScope, Workers
 from sigra_workers_rq import RqAdapter

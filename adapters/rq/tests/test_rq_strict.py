@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from adapters.rq.tests.support import Harness, Process, script
+from adapters.rq.tests.support import RQ, Harness
 from rq import Retry, Worker
 from rq.job import Job as RqJob
 from rq.job import JobStatus
+from tests.queues.harness import Process, script
+from tests.queues.host import Host
 
 import sigra_workers_rq
-from rq_host.jobs import Host
 from sigra_workers import InvalidSettingsError
 from sigra_workers_rq import wire
 
@@ -129,7 +130,7 @@ def test_a_plain_worker_would_have_called_it(rq: Harness, make: str) -> None:
 )
 def test_it_does_not_start_where_it_would_read_pickle(rq: Harness, serializer: tuple[str, ...]) -> None:
     ref = rq.host.sync.enqueue(script("ok"))
-    command = [Process.rq(), "worker", "-u", rq.url, *STRICT, *serializer, rq.queue]
+    command = [RQ, "worker", "-u", rq.url, *STRICT, *serializer, rq.queue]
     process = rq.run(command)
     assert process.popen.wait(30) != 0
     assert "sigra_workers_rq.Worker: it reads JSON alone: add --serializer json" in process.log

@@ -2,15 +2,17 @@
 
 import os
 
-from arq_host.implementations import begin, step
-from arq_host.jobs import StepArgs, workers
+from tests.queues.host import StepArgs
+
+from arq_host.implementations import steps
+from arq_host.jobs import workers
 from sigra_workers import AuditScope, Result
 from sigra_workers_arq import boot
 
 
 @workers.worker(name="steps.new", queue=os.environ["HOST_QUEUE"])
 def new(scope: AuditScope, args: StepArgs) -> Result[object]:
-    result: Result[object] = step(begin(scope, args))
+    result: Result[object] = steps.step(steps.begin(scope, args))
     return result
 
 

@@ -1,112 +1,15 @@
 """The workers themselves; imported by worker processes only."""
 
-import asyncio
-import os
-import signal
-import time
-from collections.abc import Callable
-from typing import Any
+from tests.queues.implementations import Steps
 
-from arq_host.files import append, folder
-from arq_host.jobs import Gone, StepArgs, host, workers
-from sigra_workers import AuditScope, Cancel, Error, Ok, Result, Snooze, current_job
-
-CHILD: StepArgs = {"organization_id": "org-1", "actor_id": "ann", "steps": ["ok"]}
+from arq_host.jobs import host
+from sigra_workers import Ok
 
 
-def begin(scope: AuditScope, args: StepArgs) -> str:
-    """Note the run, in runs.jsonl and in the audit trail; the step it is to do."""
-    job = current_job()
-    assert job is not None
-    steps = args["steps"]
-    step = steps[min(job.attempt - 1 + job.snoozes, len(steps) - 1)]
-    append(
-        "runs.jsonl",
-        {
-            "job": job.id,
-            "at": time.time(),
-            "pid": os.getpid(),
-            "attempt": job.attempt,
-            "snoozes": job.snoozes,
-            "step": step,
-            "organization": args["organization_id"],
-            "actor": args["actor_id"],
-        },
-    )
-    workers.audit.log("host.ran", scope, target_type="step", target_id=step)
-    return step
+def unpicklable() -> Ok[object]:
+    """What arq's own serializer can't store."""
+    return Ok(lambda: None)
 
 
-def step(name: str) -> Any:
-    """Do one step: ok, ok:VALUE, lambda, error:REASON, raise:TEXT, none, cancel:REASON, gone, exit, kill,
-    enqueue or snooze:SECONDS; the workers themselves know sleep:SECONDS and hold:FILE STEP.
-    """
-    verb, _, rest = name.partition(":")
-    match verb:
-        case "ok":
-            return Ok(rest or None)
-        case "lambda":
-            return Ok(lambda: None)
-        case "error":
-            return Error(rest)
-        case "raise":
-            raise RuntimeError(rest)
-        case "cancel":
-            return Cancel(rest)
-        case "gone":
-            raise Gone("its account was closed")
-        case "exit":
-            raise SystemExit(3)
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "snooze":
-            return Snooze(int(rest))
-        case "none":
-            return None
-        case "enqueue":
-            return Ok(host.sync.enqueue(CHILD).id)
-        case _:
-            pass
-    raise AssertionError(name)
-
-
-def held(step: str) -> tuple[Callable[[], bool], str]:
-    """What ``hold:FILE STEP`` waits for, a file that the test makes, and the step that follows."""
-    if not step.startswith("hold:"):
-        return lambda: False, step
-    name, _, rest = step.partition(":")[2].partition(" ")
-    return lambda: not (folder() / name).exists(), rest
-
-
-@host.sync.implement
-def sync(scope: AuditScope, args: StepArgs) -> Result[object]:
-    waits, found = held(begin(scope, args))
-    while waits():
-        time.sleep(0.005)
-    if found.startswith("sleep:"):
-        end = time.monotonic() + float(found.partition(":")[2])
-        while time.monotonic() < end:
-            time.sleep(0.005)
-        found = "ok:slept"
-    result: Result[object] = step(found)
-    return result
-
-
-@host.asynchronous.implement
-async def asynchronous(scope: AuditScope, args: StepArgs) -> Result[object]:
-    waits, found = held(begin(scope, args))
-    while waits():  # noqa: ASYNC110  # for a file
-        await asyncio.sleep(0.005)
-    if found.startswith("sleep:"):
-        await asyncio.sleep(float(found.partition(":")[2]))
-        found = "ok:slept"
-    if found == "enqueue":
-        return Ok((await host.sync.aenqueue(CHILD)).id)
-    result: Result[object] = step(found)
-    return result
-
-
-@host.later.implement
-def later(scope: AuditScope, args: StepArgs) -> Result[object]:
-    result: Result[object] = step(begin(scope, args))
-    return result
+workers = host.workers
+steps = Steps(host, **{"lambda": unpicklable})

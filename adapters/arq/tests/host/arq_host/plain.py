@@ -4,8 +4,8 @@ import asyncio
 from typing import Any, Final
 
 from arq import cron, func
+from tests.queues.files import append
 
-from arq_host.files import append
 from sigra_workers import current_job
 
 

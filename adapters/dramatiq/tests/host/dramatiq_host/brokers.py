@@ -12,8 +12,8 @@ from dramatiq.middleware import AsyncIO, GroupCallbacks, Middleware, Retries
 from dramatiq.rate_limits.backends import RedisBackend as Barriers
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
+from tests.queues.files import append, folder
 
-from dramatiq_host.files import append, folder
 from sigra_workers_dramatiq import DramatiqAdapter
 
 REDIS_URL: Final = os.environ.get("HOST_REDIS_URL", "redis://127.0.0.1:6379/9")

@@ -2,10 +2,12 @@
 
 import asyncio
 
+from tests.queues.files import append
+from tests.queues.host import StepArgs
+
 import dramatiq_host.implementations  # pyright: ignore[reportUnusedImport]
 import dramatiq_host.plain  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from dramatiq_host.files import append
-from dramatiq_host.jobs import StepArgs, workers
+from dramatiq_host.jobs import workers
 from sigra_workers import AuditScope, Ok, Result
 from sigra_workers_dramatiq import boot
 

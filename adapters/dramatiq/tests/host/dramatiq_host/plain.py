@@ -5,8 +5,8 @@ import os
 import time
 
 import dramatiq
+from tests.queues.files import append
 
-from dramatiq_host.files import append
 from sigra_workers import current_job
 
 QUEUE = os.environ.get("HOST_QUEUE", "default")

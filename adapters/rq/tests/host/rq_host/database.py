@@ -11,8 +11,8 @@ from collections.abc import Generator
 from typing import Any
 
 import psycopg
+from tests.queues.files import append
 
-from rq_host.files import append
 from sigra_workers import AuditScope, Ok, OrganizationArgs, Result, TenantArgs, Workers, current_job
 from sigra_workers.jobs import JobInfo
 from sigra_workers_rq import boot

@@ -1,6 +1,7 @@
 """Jobs of the host's own, which note that none of ours runs."""
 
-from rq_host.files import append
+from tests.queues.files import append
+
 from sigra_workers import current_job
 
 

@@ -1,6 +1,6 @@
 """Leaves a trace when it is imported, and when it is called."""
 
-from rq_host.files import append
+from tests.queues.files import append
 
 append("trap.jsonl", {"trace": "imported"})
 
